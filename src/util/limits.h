@@ -1,0 +1,69 @@
+/*
+ * Every size that somebody outside controls, on one page. Bytes unless the name says otherwise.
+ *
+ * A limit is a promise to the machine, not a feature: what exceeds it gets ERROR_TOO_LARGE with the
+ * limit's value in the message. docs/reference/limits.md is generated from this file.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#define KIB (UINT64_C(1) << 10)
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
+#define TIB (UINT64_C(1) << 40)
+
+/* -- text and names -- */
+#define LIMIT_LOG_LINE     (16 * KIB) /* one line of the daemon's own log */
+#define LIMIT_NAME         63         /* characters in the name of a project, dataset, job, model part, endpoint */
+#define LIMIT_DESCRIPTION  (4 * KIB)  /* free text on an object */
+#define LIMIT_PATH         4096       /* a file name inside a dataset, package or data directory */
+#define LIMIT_JSON_DEPTH   64         /* nesting of JSON that comes from outside */
+#define LIMIT_JSON_BODY    (1 * MIB)  /* a request body in JSON, unless the route says otherwise */
+#define LIMIT_CONFIG_FILE  (1 * MIB)  /* configuration, package manifest, certificate */
+#define LIMIT_PAGE         1000       /* elements on one page of a list */
+#define LIMIT_PAGE_DEFAULT 100        /* elements on one page when the client names no number */
+
+/* -- HTTP -- */
+#define LIMIT_HTTP_HEADER       (32 * KIB) /* request line and headers together */
+#define LIMIT_HTTP_CONNECTIONS  1000       /* open connections on the control port */
+#define LIMIT_HTTP_REPLY        (64 * MIB) /* a reply that the client keeps in memory */
+#define LIMIT_UPLOAD            (1 * TIB)  /* a streamed upload into the vault */
+#define LIMIT_WEBSOCKET_MESSAGE (1 * MIB)  /* one message in either direction */
+#define LIMIT_WEBSOCKET_BACKLOG (4 * MIB)  /* unsent bytes to a slow reader before it is disconnected */
+
+/* -- formats -- */
+#define LIMIT_SAFETENSORS_HEADER  (100 * MIB)      /* as the reference implementation */
+#define LIMIT_TENSOR_RANK         32               /* dimensions of a tensor */
+#define LIMIT_TENSORS             100000           /* tensors in one file */
+#define LIMIT_CSV_FIELD           (16 * MIB)       /* one field */
+#define LIMIT_CSV_COLUMNS         100000           /* columns in one file */
+#define LIMIT_CSV_CATEGORIES      65536            /* distinct strings of a categorical column */
+#define LIMIT_LINE                (64 * MIB)       /* a line of libsvm or JSON lines */
+#define LIMIT_LIBSVM_INDEX        (1 << 30)        /* largest feature index */
+#define LIMIT_ARCHIVE_FILES       100000           /* entries of an archive that we unpack */
+#define LIMIT_ARCHIVE_SIZE        (4 * GIB)        /* bytes an archive may unpack to */
+#define LIMIT_ARCHIVE_RATIO       200              /* unpacked : packed, beyond the first MiB */
+#define LIMIT_DATASET_FILES       1000             /* source files of one import */
+
+/* -- runs -- */
+#define LIMIT_CODE             (512 * MIB) /* one code version, packed */
+#define LIMIT_PARAMETERS       1000        /* parameters of a run */
+#define LIMIT_PARAMETER        (64 * KIB)  /* one parameter's value as JSON */
+#define LIMIT_RUN_DATASETS     64          /* datasets of a run */
+#define LIMIT_RUN_NODES        1024        /* nodes of a run */
+#define LIMIT_METRIC_LINE      (64 * KIB)  /* one line of metrics.jsonl */
+#define LIMIT_METRIC_NAMES     10000       /* distinct metric names of a run */
+#define LIMIT_RUN_LOG          (256 * MIB) /* log of one node; what comes after is counted and dropped */
+#define LIMIT_LOG_CHUNK        (16 * KIB)  /* a longer line is split into partial ones (CRI format) */
+#define LIMIT_RUN_OUTPUT       (64 * GIB)  /* artifacts of one node */
+#define LIMIT_WEIGHTS          (1 * TIB)   /* one generation of weights */
+#define LIMIT_QUEUE            1000000     /* runs waiting */
+
+/* -- serving -- */
+#define LIMIT_PREDICT_BODY     (64 * MIB)  /* a request to a model, the limit of the endpoint may be lower */
+#define LIMIT_PREDICT_REPLY    (64 * MIB)  /* a model's reply */
+#define LIMIT_ENDPOINTS        1000        /* endpoints of one gateway */
+#define LIMIT_REPLICAS         64          /* replicas of one version */
+#define LIMIT_TOKEN            4096        /* a bearer token as sent */
+#define LIMIT_TOKEN_CACHE      100000      /* tokens the gateway remembers */
