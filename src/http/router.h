@@ -43,6 +43,7 @@ struct http_principal {
 enum http_body {
     HTTP_BODY_NONE, /* a body is refused, unless `request` is set: then JSON */
     HTTP_BODY_JSON,
+    HTTP_BODY_FORM, /* application/x-www-form-urlencoded: request->json is an object of strings, checked as JSON is */
     HTTP_BODY_FILE, /* streamed into a temporary file, unlinked; request->body_fd at position 0 */
 };
 
@@ -108,9 +109,12 @@ struct http_route {
     uint64_t body_limit;                /* 0: LIMIT_JSON_BODY */
     int status;                         /* of success, for the document; 0: 200 */
     const char *content_type;           /* of a response that is not JSON */
+    bool slow;                          /* may take long (imports, gc): runs on a worker thread */
     bool websocket;                     /* answered by upgrade: see websocket.h */
     const char *tag;                    /* group in the reference: "datasets" */
 };
+
+/* `project` is taken by every route whose scope is view or develop. */
 
 /* Limit of a page, clamped to 1..LIMIT_PAGE, and its cursor (NULL: from the start). */
 int http_page_limit(const struct http_request *request);

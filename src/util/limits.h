@@ -27,6 +27,12 @@
 /* -- HTTP -- */
 #define LIMIT_HTTP_HEADER       (32 * KIB) /* request line and headers together */
 #define LIMIT_HTTP_CONNECTIONS  1000       /* open connections on the control port */
+#define LIMIT_HTTP_HEADER_SECONDS 20       /* from the first byte of a request to the end of its header */
+#define LIMIT_HTTP_IDLE_SECONDS 60         /* between two bytes, and between two requests */
+#define LIMIT_HTTP_BODY_SECONDS 60         /* for a body in JSON to arrive */
+#define LIMIT_HTTP_QUERY        100        /* query parameters of a request */
+#define LIMIT_HTTP_INLINE_BODY  (1 * MIB)  /* a larger file body is handled on a worker thread */
+#define LIMIT_HTTP_DISCARD      (1 * MIB)  /* of a refused body that is still read, so that the answer arrives */
 #define LIMIT_HTTP_REPLY        (64 * MIB) /* a reply that the client keeps in memory */
 #define LIMIT_UPLOAD            (1 * TIB)  /* a streamed upload into the vault */
 #define LIMIT_WEBSOCKET_MESSAGE (1 * MIB)  /* one message in either direction */
