@@ -66,6 +66,15 @@
 #define LIMIT_WEIGHTS          (1 * TIB)   /* one generation of weights */
 #define LIMIT_QUEUE            1000000     /* runs waiting */
 
+/* -- models and rules -- */
+#define LIMIT_RULE           (64 * KIB)  /* text of a rule */
+#define LIMIT_RULE_DOCUMENT  (16 * MIB)  /* what a rule sees, as JSON text */
+#define LIMIT_RULE_OUTPUT    (64 * KIB)  /* what a rule gives, as JSON text */
+#define LIMIT_RULE_MEMORY    (512 * MIB) /* address space of the process that runs a rule */
+#define LIMIT_RULE_TIME_MS   2000        /* milliseconds a rule may run */
+#define LIMIT_RELEASE_RECORD (1 * MIB)   /* one release record as JSON text */
+#define LIMIT_HISTORY_POINTS 1000        /* points of one metric that a gate sees */
+
 /* -- serving -- */
 #define LIMIT_PREDICT_BODY     (64 * MIB)  /* a request to a model, the limit of the endpoint may be lower */
 #define LIMIT_PREDICT_REPLY    (64 * MIB)  /* a model's reply */

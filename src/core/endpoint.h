@@ -1,0 +1,90 @@
+/*
+ * Endpoints: a name in a URL, what is to be served under it, and what is.
+ *
+ * Desired state is rows of endpoint_routes:
+ *
+ *     role      live      gets the traffic; exactly one while one route is all there is
+ *               standby   the version before it: loaded and warm, so that a rollback is only a swap
+ *               next      being deployed: becomes live as soon as a replica of it is ready
+ *               shadow    (answers compared, never returned)
+ *
+ * Observed state is rows of replicas, each a process of the engine:
+ *
+ *     starting ──▶ warming ──▶ ready ──▶ draining ──▶ stopped
+ *        │            │          │           │
+ *        │            ├──────────┴─▶ starting│   (it ended; started again after 0, 1, 5, 15 s)
+ *        └────────────┴──────────┴───────────┴──▶ failed    (the version is bad)
+ *
+ * schedule/serving.c brings the second to the first. All functions run in the caller's transaction.
+ */
+#pragma once
+
+#include <stdint.h>
+#include "core/model.h"
+#include "util/state.h"
+
+enum replica_state {
+    REPLICA_STARTING, /* the process is being started, or init() runs */
+    REPLICA_WARMING,  /* connected to the gateway, warm-up requests run */
+    REPLICA_READY,
+    REPLICA_DRAINING, /* gets no new request; ends when those in flight are answered */
+    REPLICA_STOPPED,
+    REPLICA_FAILED,
+    REPLICA_STATE_COUNT_,
+};
+extern const struct state_machine replica_states;
+
+struct endpoint_options {
+    int64_t timeout_ms; /* of a request */
+    int64_t queue;      /* requests that may wait */
+    int64_t replicas;   /* of each version */
+    bool is_public;     /* no token needed */
+    double cpus;        /* per replica; 0: no limit */
+    uint64_t memory;    /* bytes per replica; 0: no limit */
+    int64_t concurrency;  /* 0: what the package says */
+};
+#define ENDPOINT_OPTIONS_INIT {.timeout_ms = 30000, .queue = 256, .replicas = 1}
+
+/* Creates it with the version as `next`. If the version was found by an alias the endpoint follows it.
+ * ERROR_EXISTS if the name is taken in any project. */
+int endpoint_create(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
+                    const struct endpoint_options *options, const char *actor, int64_t *ret_deployment,
+                    struct error *error);
+/* Makes the version `next`; a pending deployment is superseded. kind: "deploy", "follow". A version that
+ * is live already: ERROR_CONFLICT. */
+int endpoint_deploy(struct db_tx *tx, const char *name, const struct model_version *version, const char *kind,
+                    const char *actor, int64_t *ret_deployment, struct error *error);
+/* Swaps live and standby, and supersedes a pending deployment. ERROR_CONFLICT without a standby. If the
+ * endpoint follows an alias, the alias goes back too. */
+int endpoint_rollback(struct db_tx *tx, const char *name, const char *actor, int64_t *ret_deployment,
+                      struct error *error);
+/* Marks it for removal; serving drains it and calls endpoint_delete(). */
+int endpoint_remove(struct db_tx *tx, const char *project, const char *name, const char *actor,
+                    struct error *error);
+int endpoint_delete(struct db_tx *tx, int64_t id, struct error *error);
+
+/* A deployment whose replica is ready: next becomes live, live becomes standby, an older standby goes. */
+int endpoint_switch(struct db_tx *tx, int64_t deployment, struct error *error);
+/* switch_us: how long the gateway took to take the new table. */
+int endpoint_switched(struct db_tx *tx, int64_t deployment, int64_t switch_us, struct error *error);
+int endpoint_deployment_failed(struct db_tx *tx, int64_t deployment, const char *message, struct error *error);
+
+/* -- replicas -- */
+int replica_create(struct db_tx *tx, int64_t endpoint, int64_t version, const char *id, const char *secret,
+                   struct error *error);
+/* The one setter: checks the transition and appends slipway.replica.<state>. Setting the present state
+ * again changes nothing. */
+int replica_set_state(struct db_tx *tx, const char *id, enum replica_state state, const char *reason,
+                      const char *message, struct error *error);
+int replica_delete(struct db_tx *tx, const char *id, struct error *error);
+
+/* -- views -- */
+/* {"name","project","model","follow","options":{…},"state":"ready|starting|failed|draining","live":{"version",
+ * "code_weights"}|null,"standby":…,"next":…,"replicas":[{"id","version","state","reason","message",
+ * "since"}],"created_at","created_by"}; project NULL: any. */
+json_t *endpoint_describe(struct db_tx *tx, const char *project, const char *name, struct error *error);
+json_t *endpoint_list(struct db_tx *tx, const char *project, const char *after, int limit, struct error *error);
+/* Newest first. */
+json_t *endpoint_deployments(struct db_tx *tx, const char *project, const char *name, int64_t before, int limit,
+                             struct error *error);
+json_t *endpoint_deployment(struct db_tx *tx, int64_t id, struct error *error);

@@ -1,0 +1,23 @@
+/*
+ * Model packages: a zip that serves without anything else (docs/MODEL_PACKAGE.md).
+ *
+ * At its top stands model.py or model.R that defines init() and predict(text); optionally
+ * predict_tensors(inputs) and slipway.yaml. The code of a run is such a package too if it has them.
+ */
+#pragma once
+
+#include <stdint.h>
+#include "store/store.h"
+#include "util/json.h"
+
+/* Looks at a zip: names, sizes, defences of format/archive.h, the functions that are defined, the manifest.
+ *   {"servable":bool,"reason":null|"…","runtime":"python"|"r","file":"model.py","functions":["init",…],
+ *    "environment":name|null,"concurrency":1,"inputs":[…],"outputs":[…],"files":n,"size":n}
+ * "servable" is false, with the reason, for a zip that is sound but not a package. NULL: ERROR_INVALID,
+ * ERROR_TOO_LARGE for a zip that is hostile or broken. */
+json_t *package_inspect_fd(int fd, struct error *error);
+json_t *package_inspect(struct store *store, const char *digest, struct error *error);
+
+/* Unpacks it once into DATA/packages/<hex of the digest>/, read-only, and returns the path (to be freed).
+ * Complete or absent, also across a crash. */
+int package_unpack(struct store *store, const char *digest, char **ret_path, struct error *error);
