@@ -8,13 +8,19 @@
  * reads it (schedule/intake.c) remembers how far it came in the same transaction that stores the content.
  *
  *     DATA/runs/<run>/<node>/           one directory a node and attempt ("0", "1"; attempts: "0.a2", …)
- *         spec.json      what to run, written before the monitor starts
+ *         spec.json      what to run, written by the engine before the monitor starts
+ *         config.json    local: the OCI runtime's configuration
  *         monitor.json   {"pid","start_time"} of the monitor, written by it first of all
  *         log            CRI log format
  *         intake.jsonl   append-only: one JSON object a line, see RUN_CONTRACT.md
  *         weights/       finished generations, numbered, named by intake lines
- *         out/           artifacts
+ *         out/           artifacts (there when the node has ended)
  *         exit.json      written atomically, last, after the log is drained and synced
+ *         view/ work/    what the program sees as /slipway and its working directory, while it runs
+ *         lock control stop.json runtime.*   between the engine and the monitor
+ *
+ * The files that others read are log, intake.jsonl, weights/, out/ and exit.json. ENGINE_INTAKE comes after
+ * the lines are synced to disk; the file only grows, so that an offset once stored stays valid.
  *
  * All calls belong to the orchestrator's thread and return soon; callbacks come on its loop.
  */
@@ -45,12 +51,15 @@ struct engine_spec {
 
     const char *const *argv;     /* NULL-terminated; a name without slash is searched in PATH inside */
     const char *const *environment; /* NULL-terminated, complete */
-    const char *code;            /* directory to be seen at /slipway/code, read-only; NULL: none */
+    const char *code;            /* directory to be seen at /slipway/code, read-only; NULL: none. What is in
+                                  * it must be readable by anybody (a+rX; the way to it need not be); where
+                                  * it is writable by anybody too, the program may change its own copy */
     const struct engine_mount *mounts; /* datasets, weights, sockets */
     size_t n_mounts;
     const char *params;          /* JSON text for /slipway/params.json */
     const char *resume;          /* host path of a weights file for /slipway/resume/; NULL: none */
-    const char *root;            /* root file system on the host; NULL: the host's own, seen read-only */
+    const char *root;            /* root file system on the host; NULL: the host's own, seen read-only:
+                                  * /usr /etc /opt and the like; not /root, /home, /var, /run, /srv, /mnt */
 
     double cpus;                 /* cores; 0: no limit */
     uint64_t memory;             /* bytes; 0: no limit */
@@ -112,10 +121,16 @@ struct engine {
     void *state; /* the driver's own */
 };
 
+/* "<run>/<attempt>/<node>"; to be freed by the caller. */
+char *engine_key(const char *run_id, int attempt, int node);
+
 /* Finds the driver by name; "auto" takes the first of local, process that opens. */
 int engine_open(const char *name, const json_t *options, struct loop *loop, const char *data_directory,
                 engine_event_fn on_event, void *userdata, struct engine **ret_engine, struct error *error);
 struct engine *engine_close(struct engine *engine);
+
+/* All drivers in the order of the table, NULL past the end. */
+const struct engine_driver *engine_driver_at(size_t index);
 
 int engine_probe(struct engine *engine, struct engine_capacity *ret_capacity, struct error *error);
 int engine_launch(struct engine *engine, const struct engine_spec *spec, struct error *error);
