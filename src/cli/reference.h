@@ -1,0 +1,10 @@
+/*
+ * Generated documents: docs/reference/cli.md, slipway.1, limits.md, http.md and openapi.json.
+ * script/check-generated compares what is printed here with what is in the repository.
+ */
+#pragma once
+
+#include "cli/command.h"
+
+/* name: "cli", "man", "limits", "http", "openapi". */
+int reference_print(FILE *out, command_tables tables, const char *name, struct error *error);
