@@ -4,7 +4,7 @@
  * The daemon is found by --url (or SLIPWAY_URL) with --token (or SLIPWAY_TOKEN); without a URL by the
  * Unix socket of the data directory, which needs no token. Nothing is connected before the first request.
  *
- *     cleanup_free char *path = client_path("/api/v1/datasets/%s", name);
+ *     cleanup_free char *path = http_path("/api/v1/datasets/%s", name); (http/client.h)
  *     cleanup_json json_t *dataset = NULL;
  *     if (client_get(client, path, NULL, &dataset, error) < 0)
  *         return -1;
@@ -33,10 +33,8 @@ struct client_options {
 /* Copies the options. */
 struct client *client_new(const struct client_options *options);
 struct client *client_free(struct client *client);
-
-/* A path with every %s percent-encoded ('/', '@' and ':' are kept, so that "vision/digits@3" is one
- * name and three parts). Only %s is known. To be freed. */
-char *client_path(const char *format, ...) __attribute__((format(printf, 1, 2)));
+DEFINE_CLEANUP(struct client *, client_free)
+#define cleanup_client CLEANUP(client_free_cleanup)
 
 int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply, struct error *error);
 int client_post(struct client *client, const char *path, json_t *query, json_t *body, json_t **ret_reply,
@@ -64,6 +62,10 @@ typedef int (*client_message_fn)(void *userdata, json_t *message);
 /* Opens a WebSocket and hands every JSON message to fn until the daemon closes it (0). */
 int client_follow(struct client *client, const char *path, json_t *query, client_message_fn fn,
                   void *userdata, struct error *error);
+
+/* The connection itself, for what is not covered here; NULL before the first request. */
+struct http_client;
+struct http_client *client_http(struct client *client);
 
 /* What to do about the last failure to reach the daemon; NULL: it was reached. */
 const char *client_hint(const struct client *client);

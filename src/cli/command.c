@@ -98,8 +98,11 @@ static const char *environment(const char *name)
 
 char *invocation_data_directory(const struct invocation *invocation)
 {
-    const char *directory = option_value(invocation, "data");
+    return data_directory_or_default(option_value(invocation, "data"));
+}
 
+char *data_directory_or_default(const char *directory)
+{
     if (!directory)
         directory = environment("SLIPWAY_DATA");
     if (directory)

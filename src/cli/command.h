@@ -74,6 +74,8 @@ int option_duration_ms(const struct invocation *invocation, const char *name, in
 /* --data, SLIPWAY_DATA, XDG_DATA_HOME/slipway, ~/.local/share/slipway, /var/lib/slipway: the first that
  * is set. To be freed. */
 char *invocation_data_directory(const struct invocation *invocation);
+/* The same for a value of --data that may be NULL. To be freed. */
+char *data_directory_or_default(const char *directory);
 /* --project or SLIPWAY_PROJECT; NULL if neither (the daemon then takes the token's or "default"). */
 const char *invocation_project(const struct invocation *invocation);
 
@@ -128,9 +130,9 @@ DEFINE_CLEANUP(struct invocation *, invocation_free)
 #define cleanup_invocation CLEANUP(invocation_free_cleanup)
 
 /* Calls fn for every command, in the order of the tables. */
-#define command_foreach(tables, command)                                                                     \
+#define command_foreach(tables, variable)                                                                    \
     for (const struct command *const *table_ = (tables); *table_; table_++)                                  \
-        for (const struct command *command = *table_; command->name; command++)
+        for (const struct command *variable = *table_; variable->name; variable++)
 
 /* The commands whose name begins with these words ("dataset" or "dataset import"); NULL: none does. */
 const struct command *command_find(command_tables tables, const char *name);
