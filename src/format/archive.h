@@ -62,7 +62,8 @@ int archive_read_file(int fd, const char *name, const char *entry, size_t max, c
  * the root), and always .git, .hg, .svn, __pycache__, *.pyc, .venv, .ipynb_checkpoints, .mypy_cache,
  * .pytest_cache and .DS_Store. Links that lead to files below the directory are followed, others are
  * refused. More than LIMIT_ARCHIVE_FILES files or LIMIT_CODE bytes is ERROR_TOO_LARGE. */
-int zip_from_directory(const char *directory, int fd, struct archive_summary *ret_summary, struct error *error);
+int zip_from_directory(const char *directory, int fd, struct archive_summary *ret_summary,
+                       struct error *error);
 /* A zip with one file in its root. */
 int zip_from_file(const char *path, int fd, struct archive_summary *ret_summary, struct error *error);
 

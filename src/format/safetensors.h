@@ -2,8 +2,9 @@
  * safetensors: named tensors in one file that every framework maps into memory.
  *
  *     u64 little-endian   length N of the header
- *     N bytes             JSON: {"__metadata__":{str:str…}, NAME:{"dtype","shape","data_offsets":[begin,end]}…}
- *     the rest            tensor data, little-endian, row-major, offsets relative to here
+ *     N bytes             JSON: {"__metadata__":{str:str…},
+ * NAME:{"dtype","shape","data_offsets":[begin,end]}…} the rest            tensor data, little-endian,
+ * row-major, offsets relative to here
  *
  * Reading checks everything before it allocates by it: the header is at most LIMIT_SAFETENSORS_HEADER and
  * lies in the file; begins with '{'; names are unique; dtype is known; rank, element count and byte count
@@ -16,7 +17,7 @@
 #pragma once
 
 #include <stdbool.h>
-#include <stdint.h>
+#include <inttypes.h>
 #include "util/error.h"
 #include "util/json.h"
 #include "util/limits.h"
@@ -65,8 +66,8 @@ bool tensor_count(int rank, const uint64_t *shape, uint64_t *ret_count);
 struct safetensors {
     struct tensor *tensors; /* in order of begin */
     size_t n_tensors;
-    json_t *metadata;       /* object of strings; never NULL */
-    uint64_t data_offset;   /* where data begins in the file */
+    json_t *metadata;     /* object of strings; never NULL */
+    uint64_t data_offset; /* where data begins in the file */
     uint64_t data_size;
     void *index_;
 };
