@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
 #include "store/db.h"
 
 /* Where a group of lines comes from. */

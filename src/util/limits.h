@@ -65,6 +65,8 @@
 #define LIMIT_RUN_OUTPUT       (64 * GIB)  /* artifacts of one node */
 #define LIMIT_WEIGHTS          (1 * TIB)   /* one generation of weights */
 #define LIMIT_QUEUE            1000000     /* runs waiting */
+#define LIMIT_REQUIREMENTS (256 * KIB) /* a requirements file */
+#define LIMIT_BUILD_LOG    (64 * MIB)  /* log of an environment build as it is shown */
 
 /* -- models and rules -- */
 #define LIMIT_RULE           (64 * KIB)  /* text of a rule */

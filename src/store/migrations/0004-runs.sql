@@ -86,15 +86,6 @@ CREATE INDEX runs_live ON runs (state, id) WHERE state IN (0, 1, 2);
 CREATE INDEX runs_job ON runs (project, job, id);
 CREATE INDEX runs_code ON runs (code);
 
-CREATE TABLE run_datasets (
-    run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
-    name TEXT NOT NULL,               -- directory below /slipway/data
-    address TEXT NOT NULL,            -- digits@3
-    digest TEXT NOT NULL,
-    PRIMARY KEY (run_id, name)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX run_datasets_digest ON run_datasets (digest);
-
 CREATE TABLE run_nodes (
     run_id TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
     attempt INTEGER NOT NULL,
