@@ -15,6 +15,9 @@
  * compose them into one transaction. Nobody blocks (network, child process, large file) while holding a
  * write transaction. Hooks run after a commit, on the committing thread, outside of the lock.
  *
+ * A commit returns when the change is on the disk: threads that commit at the same time share one sync.
+ * Bulk (metrics, log offsets) goes many rows to a transaction. Rows end before their transaction does.
+ *
  * Argument types of db_exec and db_query: s text (const char *, NULL is NULL), i int64_t, d double,
  * b blob (const void *, size_t), j JSON (json_t *, borrowed, stored as canonical text, NULL is NULL).
  * `error` stands before the SQL because the arguments are variadic.
@@ -28,7 +31,7 @@
 
 struct db;
 struct db_connection;
-struct sqlite3_stmt;
+struct db_statement;
 
 struct db_tx {
     struct db *db;
@@ -78,7 +81,7 @@ int db_changes(struct db_tx *tx);
  */
 struct db_rows {
     struct db_tx *tx;
-    struct sqlite3_stmt *statement;
+    struct db_statement *statement;
 };
 #define DB_ROWS_INIT {NULL, NULL}
 
