@@ -370,41 +370,50 @@ static const struct command *find_command(command_tables tables, char **argv)
     return command;
 }
 
+/* The words that may follow `group` ("": that commands begin with). */
+static void list_words(command_tables tables, const char *group, struct strvec *ret_words)
+{
+    command_foreach (tables, command) {
+        const char *rest = *group ? command->name + strlen(group) + 1 : command->name;
+        cleanup_free char *word = NULL;
+
+        if (command->hidden || (*group && !command_is_in_group(command, group)))
+            continue;
+        word = xstrndup(rest, strcspn(rest, " "));
+        if (!strvec_contains(ret_words, word))
+            strvec_push(ret_words, word);
+    }
+}
+
 static int fail_unknown_command(struct parse *parse, const struct strvec *words)
 {
     cleanup_strvec struct strvec candidates = STRVEC_INIT;
-    cleanup_free char *group = NULL, *word = NULL;
-    const char *nearest;
+    cleanup_free char *group = xstrdup("");
+    const char *nearest, *blank, *wrong = NULL;
 
     /* As many words as make a group; the next one is what is wrong. */
-    for (size_t i = 0; i < words->count && !word; i++) {
-        char *longer = group ? xasprintf("%s %s", group, words->items[i]) : xstrdup(words->items[i]);
+    for (size_t i = 0; i < words->count && !wrong; i++) {
+        char *longer = *group ? xasprintf("%s %s", group, words->items[i]) : xstrdup(words->items[i]);
 
         if (is_group(parse->tables, longer)) {
             free(group);
             group = longer;
         } else {
-            word = longer;
+            free(longer);
+            wrong = words->items[i];
         }
     }
-    if (!word)
+    blank = *group ? " " : "";
+    if (!wrong)
         return error_set(parse->error, ERROR_INVALID, "'slipway %s' needs an action; 'slipway help %s' lists them",
                          group, group);
-    command_foreach (parse->tables, command) {
-        cleanup_free char *first = xstrndup(command->name, strcspn(command->name, " "));
-
-        if (command->hidden)
-            continue;
-        strvec_push(&candidates, command->name);
-        if (!group && !strvec_contains(&candidates, first))
-            strvec_push(&candidates, first);
-    }
-    nearest = nearest_word(word, &candidates);
+    list_words(parse->tables, group, &candidates);
+    nearest = nearest_word(wrong, &candidates);
     if (nearest)
-        return error_set(parse->error, ERROR_INVALID, "unknown command '%.80s'; did you mean 'slipway %s'?", word,
-                         nearest);
-    return error_set(parse->error, ERROR_INVALID, "unknown command '%.80s'; 'slipway help%s%s' lists them", word,
-                     group ? " " : "", group ? group : "");
+        return error_set(parse->error, ERROR_INVALID, "unknown command '%s%s%.80s'; did you mean 'slipway %s%s%s'?",
+                         group, blank, wrong, group, blank, nearest);
+    return error_set(parse->error, ERROR_INVALID, "unknown command '%s%s%.80s'; 'slipway help%s%s' lists them",
+                     group, blank, wrong, blank, group);
 }
 
 static int parse_words(struct parse *parse, char **argv)
