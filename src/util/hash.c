@@ -194,3 +194,15 @@ bool memory_equal_secret(const void *a, const void *b, size_t length)
 {
     return CRYPTO_memcmp(a, b, length) == 0;
 }
+
+void sha1_of(const void *data, size_t length, uint8_t ret_digest[SHA1_SIZE])
+{
+    if (!EVP_Digest(data, length, ret_digest, NULL, EVP_sha1(), NULL))
+        abort();
+}
+
+char *base64_encode(const void *data, size_t length, char *buffer)
+{
+    EVP_EncodeBlock((unsigned char *)buffer, data, (int)length);
+    return buffer;
+}

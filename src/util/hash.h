@@ -41,6 +41,13 @@ void hex_encode(const void *data, size_t length, char *buffer);
 /* False unless text is exactly 2·length hex digits. */
 bool hex_decode(const char *text, void *buffer, size_t length);
 
+/* For protocols that prescribe it (RFC 6455); not for anything that must be secure. */
+#define SHA1_SIZE 20
+void sha1_of(const void *data, size_t length, uint8_t ret_digest[SHA1_SIZE]);
+/* Base64 with padding (RFC 4648 §4): writes BASE64_SIZE(length) bytes with the NUL. Returns buffer. */
+#define BASE64_SIZE(length) (((length) + 2) / 3 * 4 + 1)
+char *base64_encode(const void *data, size_t length, char *buffer);
+
 /* URL-safe base64 without padding (RFC 4648 §5). To be freed by the caller. */
 char *base64url_encode(const void *data, size_t length);
 
