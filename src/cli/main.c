@@ -7,6 +7,8 @@
 #include "cli/reference.h"
 #include "config.h"
 
+extern const struct command bench_commands[];
+
 static int run_version(struct invocation *invocation, struct error *error)
 {
     cleanup_json json_t *value = json_build("{s:s}", "version", SLIPWAY_VERSION);
@@ -53,6 +55,7 @@ static const struct command main_commands[] = {
 /* The order is that of the help. */
 const struct command *const cli_tables[] = {
     main_commands,
+    bench_commands,
     NULL,
 };
 
