@@ -1,0 +1,16 @@
+/*
+ * The HTTP surface: one file per resource, each with its table of rows; api.c lists the tables.
+ *
+ * Conventions. Addresses of things are in the path, everything else in the query or the body. Lists are
+ * paged ({"items","next"}). Times are RFC 3339, sizes bytes, durations milliseconds (`_ms`). POST makes
+ * (201 with the object) or does; DELETE removes (204). A name in an error message can be copied into the
+ * next request.
+ */
+#pragma once
+
+#include "http/router.h"
+
+extern const struct http_route system_routes[];
+
+/* All tables, ended by NULL. */
+extern const struct http_route *const api_tables[];
