@@ -160,12 +160,29 @@ static void print_man(FILE *out, command_tables tables)
           out);
 }
 
+static void print_limits(FILE *out, command_tables tables)
+{
+    fputs("# Limits\n\n" GENERATED, out);
+    fputs("What exceeds a limit is refused with the error `too_large`, which names the limit's value. Sizes are "
+          "bytes, unless the text says otherwise.\n",
+          out);
+    reference_limits(out);
+}
+
+static void print_http(FILE *out, command_tables tables)
+{
+    fputs("# HTTP\n\n" GENERATED, out);
+    reference_http(out);
+}
+
 static const struct {
     const char *name;
     void (*print)(FILE *out, command_tables tables);
 } documents[] = {
     {"cli", print_cli},
     {"man", print_man},
+    {"limits", print_limits},
+    {"http", print_http},
 };
 
 int reference_print(FILE *out, command_tables tables, const char *name, struct error *error)

@@ -8,3 +8,7 @@
 
 /* name: "cli", "man", "limits", "http", "openapi". */
 int reference_print(FILE *out, command_tables tables, const char *name, struct error *error);
+
+/* Parts of it, one a file: the rows of util/limits.h, and those of all routes. */
+void reference_limits(FILE *out);
+void reference_http(FILE *out);

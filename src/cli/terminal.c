@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include "cli/terminal.h"
 #include "util/cleanup.h"
+#include "util/parse.h"
 #include "util/strbuf.h"
 
 static const char *const colours[] = {
@@ -18,11 +19,12 @@ int terminal_width(FILE *stream)
 {
     const char *columns = getenv("COLUMNS");
     struct winsize size;
+    int64_t width;
 
     if (!isatty(fileno(stream)))
         return 0;
-    if (columns && atoi(columns) > 0)
-        return atoi(columns);
+    if (columns && parse_int(columns, 1, 10000, &width, NULL) == 0)
+        return (int)width;
     if (ioctl(fileno(stream), TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
         return size.ws_col;
     return 80;

@@ -232,7 +232,7 @@ static bool parse_head(struct connection *c)
     c->head_length = (size_t)(end - c->in.data) + 4;
     if (strncmp(c->in.data, "HTTP/1.", 7) != 0 || c->in.length < 12)
         return false;
-    c->status = atoi(c->in.data + 9);
+    c->status = (int)strtol(c->in.data + 9, NULL, 10);
     c->body_length = 0;
     c->chunked = c->close_after = false;
     for (char *line = strstr(c->in.data, "\r\n"); line && line < end; line = strstr(line + 2, "\r\n")) {
@@ -496,7 +496,7 @@ static int resolve(struct load *load, struct error *error)
         if (strlen(options->unix_path) >= sizeof(local->sun_path))
             return error_set(error, ERROR_INVALID, "socket path %s is too long", options->unix_path);
         local->sun_family = AF_UNIX;
-        strcpy(local->sun_path, options->unix_path);
+        memcpy(local->sun_path, options->unix_path, strlen(options->unix_path) + 1);
         load->address_length = sizeof(*local);
         return 0;
     }

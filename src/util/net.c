@@ -139,7 +139,7 @@ static int unix_address(const char *path, struct sockaddr_un *ret, int *ret_dire
     memset(ret, 0, sizeof(*ret));
     ret->sun_family = AF_UNIX;
     if (strlen(path) < sizeof(ret->sun_path)) {
-        strcpy(ret->sun_path, path);
+        memcpy(ret->sun_path, path, strlen(path) + 1);
         return 0;
     }
     directory = xstrndup(path, (size_t)(name - path));
