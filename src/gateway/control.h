@@ -1,0 +1,74 @@
+/*
+ * The control socket of the gateway: DIRECTORY/control.sock, a stream of JSON objects, one a line.
+ *
+ * One client at a time, the daemon; its uid must be root or the gateway's own (SO_PEERCRED). A newer
+ * connection replaces the older one. When the client goes away the gateway keeps serving what it has. A line
+ * is at most LIMIT_CONTROL_LINE bytes; requests are answered in order.
+ *
+ *     → {"id":1,"op":"configure","endpoints":[…]}      ← {"id":1,"ok":true,"switch_us":85}
+ *     → {"id":2,"op":"status"}                         ← {"id":2,"ok":true,"endpoints":[…],"auth":{…}}
+ *     → {"id":3,"op":"revoke","sha256":"<64 hex>"}     ← {"id":3,"ok":true,"revoked":1}
+ *     → {"id":4,"op":"nonsense"}                       ← {"id":4,"error":{"code","message"}}
+ *                                                      ← {"event":"replica","id":"…","state":"ready",…}
+ *
+ * configure carries the whole desired state and is idempotent. It is taken whole or, when anything in it is
+ * wrong, not at all; requests that are running or waiting keep the version that they were routed to. A route
+ * may be given before any of its replicas is connected; its requests then wait in its queue until one is
+ * ready, or their deadline.
+ *
+ *     {"name":"digits",             name in the URL, unique
+ *      "project":"default",         tokens of another project are refused
+ *      "model":"vision/digits",     also an address of the endpoint in /v2/models/{m}
+ *      "timeout_ms":30000,          deadline of a request that names none; also the most it may name
+ *      "queue":256,                 requests that may wait, per version; beyond: 503 with Retry-After
+ *      "public":false,              true: no token is looked at
+ *      "body_limit":67108864,       bytes; optional
+ *      "sticky":"X-User",           optional: requests with equal values of this header get the same version
+ *      "rate":{"per_second":50,"burst":100},   optional: requests of one token
+ *      "routes":[
+ *        {"version":"7","code_weights":"3.5",
+ *         "weight":100,             share of the traffic, relative to the sum; 0: only by explicit version
+ *         "shadow":false,           optional: gets copies of the requests, its answers are compared and dropped
+ *         "platform":"python",      optional; as the metadata call shows it
+ *         "inputs":[{"name","datatype","shape"}],"outputs":[…],     optional: the signature
+ *         "concurrency":1,          optional: requests that a replica may run at once
+ *         "batch":{"size":16,"delay_ms":2},       optional: for packages with predict_batch
+ *         "replicas":[{"id":"<32 hex>","key":"<secret>"}]}]}
+ *
+ * A replica of the wished state that is not connected is awaited. One that is connected and no longer wished
+ * gets no new request; when those in flight are answered the event "drained" comes, and then it is the
+ * daemon's to stop. A replica that is wished again before is taken back.
+ *
+ * Events, `state` is one of
+ *     warming   it said hello; its init() or warm-up runs
+ *     ready     it takes requests
+ *     failed    its init() failed, or it broke the protocol, or it overran a deadline; `message` says which.
+ *               After the latter two the gateway has killed it, or could not for lack of permission: then
+ *               "killed" is false and the daemon should.
+ *     gone      its process ended or closed the connection. Whoever started it starts it again.
+ *     drained   see above
+ * After a client connected it gets one event for every replica that is connected.
+ *
+ * status, per endpoint: {"name","routes":[{"version","weight","ready":true,"queued":n,"running":n,
+ * "requests":n,"errors":n,"replicas":[{"id","state","pid","running":n,"requests":n,"errors":n,"bad_answers":n}]}]};
+ * "auth": the flows {"requests","no_token","bad_token","forbidden","cache_hits","introspections",
+ * "introspection_failures","reached_model"}.
+ *
+ * revoke forgets one token (by the SHA-256 of its text) or, without "sha256", all: the next request with it
+ * asks the introspection server again.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include "util/error.h"
+
+struct gateway;
+struct control;
+
+/* Listens on `path` (mode 0600; what was there is replaced). */
+int control_open(struct gateway *gateway, const char *path, struct control **ret_control, struct error *error);
+struct control *control_close(struct control *control);
+
+/* Tells the client, if there is one. `message` may be NULL; killed: see above. */
+void control_replica_event(struct control *control, const char *id, const char *state, const char *message,
+                           bool killed);
