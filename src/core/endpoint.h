@@ -45,6 +45,9 @@ struct endpoint_options {
 };
 #define ENDPOINT_OPTIONS_INIT {.timeout_ms = 30000, .queue = 256, .replicas = 1}
 
+/* From the JSON of the column and of the API; what is absent gets its default. */
+void endpoint_options_read(const json_t *json, struct endpoint_options *ret);
+
 /* Creates it with the version as `next`. If the version was found by an alias the endpoint follows it.
  * ERROR_EXISTS if the name is taken in any project. */
 int endpoint_create(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
@@ -52,12 +55,12 @@ int endpoint_create(struct db_tx *tx, const char *project, const char *name, con
                     struct error *error);
 /* Makes the version `next`; a pending deployment is superseded. kind: "deploy", "follow". A version that
  * is live already: ERROR_CONFLICT. */
-int endpoint_deploy(struct db_tx *tx, const char *name, const struct model_version *version, const char *kind,
+int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version, const char *kind,
                     const char *actor, int64_t *ret_deployment, struct error *error);
 /* Swaps live and standby, and supersedes a pending deployment. ERROR_CONFLICT without a standby. If the
  * endpoint follows an alias, the alias goes back too. */
-int endpoint_rollback(struct db_tx *tx, const char *name, const char *actor, int64_t *ret_deployment,
-                      struct error *error);
+int endpoint_rollback(struct db_tx *tx, const char *project, const char *name, const char *actor,
+                      int64_t *ret_deployment, struct error *error);
 /* Marks it for removal; serving drains it and calls endpoint_delete(). */
 int endpoint_remove(struct db_tx *tx, const char *project, const char *name, const char *actor,
                     struct error *error);
@@ -87,4 +90,4 @@ json_t *endpoint_list(struct db_tx *tx, const char *project, const char *after, 
 /* Newest first. */
 json_t *endpoint_deployments(struct db_tx *tx, const char *project, const char *name, int64_t before, int limit,
                              struct error *error);
-json_t *endpoint_deployment(struct db_tx *tx, int64_t id, struct error *error);
+json_t *endpoint_deployment(struct db_tx *tx, const char *project, int64_t id, struct error *error);

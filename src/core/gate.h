@@ -49,5 +49,10 @@ int gate_decide(struct store *store, struct error *error);
 /* {"run","project","model","version","rule","alias","state","reason","seen","champion","created_at",
  * "decided_at"}. NULL with ERROR_NOT_FOUND. */
 json_t *gate_of_run(struct db_tx *tx, const char *run_id, struct error *error);
-json_t *gate_list(struct db_tx *tx, const char *project, const char *model, const char *after, int limit,
+/* Newest first, with ids below `before` (0: from the newest). project, model NULL: all. */
+json_t *gate_list(struct db_tx *tx, const char *project, const char *model, int64_t before, int limit,
                   struct error *error);
+
+/* Appends the `result` record (final metrics) of one version whose run succeeded without a gate. 1: one was
+ * written; 0: none is left. */
+int gate_record_result(struct store *store, struct error *error);

@@ -17,7 +17,3 @@
  * ERROR_TOO_LARGE for a zip that is hostile or broken. */
 json_t *package_inspect_fd(int fd, struct error *error);
 json_t *package_inspect(struct store *store, const char *digest, struct error *error);
-
-/* Unpacks it once into DATA/packages/<hex of the digest>/, read-only, and returns the path (to be freed).
- * Complete or absent, also across a crash. */
-int package_unpack(struct store *store, const char *digest, char **ret_path, struct error *error);

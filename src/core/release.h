@@ -17,7 +17,11 @@
 
 #include <stdint.h>
 #include "store/store.h"
+#include "util/hash.h"
 #include "util/json.h"
+
+/* hash(n) from hash(n-1) and the text of record n. */
+void release_hash(const char *previous, const char *record, char ret_hash[DIGEST_TEXT_SIZE]);
 
 /* Appends to the chain of the model. `facts` is borrowed; sequence, kind, project, model, version, who and
  * when are added to it. */

@@ -1,0 +1,405 @@
+#include <string.h>
+#include "core/endpoint.h"
+#include "store/journal.h"
+#include "util/clock.h"
+#include "util/limits.h"
+#include "util/parse.h"
+#include "util/xalloc.h"
+
+static const struct state_row replica_rows[] = {
+    [REPLICA_STARTING] = {"starting", STATE_BIT(REPLICA_WARMING) | STATE_BIT(REPLICA_READY) |
+                                          STATE_BIT(REPLICA_DRAINING) | STATE_BIT(REPLICA_STOPPED) |
+                                          STATE_BIT(REPLICA_FAILED)},
+    [REPLICA_WARMING] = {"warming", STATE_BIT(REPLICA_READY) | STATE_BIT(REPLICA_STARTING) |
+                                        STATE_BIT(REPLICA_DRAINING) | STATE_BIT(REPLICA_STOPPED) |
+                                        STATE_BIT(REPLICA_FAILED)},
+    [REPLICA_READY] = {"ready", STATE_BIT(REPLICA_DRAINING) | STATE_BIT(REPLICA_STARTING) |
+                                    STATE_BIT(REPLICA_STOPPED) | STATE_BIT(REPLICA_FAILED)},
+    [REPLICA_DRAINING] = {"draining", STATE_BIT(REPLICA_STOPPED) | STATE_BIT(REPLICA_FAILED)},
+    [REPLICA_STOPPED] = {"stopped", 0},
+    [REPLICA_FAILED] = {"failed", 0},
+};
+const struct state_machine replica_states = {"replica", replica_rows, ARRAY_SIZE(replica_rows)};
+_Static_assert(ARRAY_SIZE(replica_rows) == REPLICA_STATE_COUNT_, "a row for each state");
+
+/* One endpoint's row. */
+struct endpoint {
+    int64_t id, model;
+    char *project, *name, *model_name, *follow;
+};
+
+static void endpoint_release(struct endpoint *e)
+{
+    free(e->project);
+    free(e->name);
+    free(e->model_name);
+    free(e->follow);
+}
+#define cleanup_endpoint CLEANUP(endpoint_release)
+
+static int load(struct db_tx *tx, const char *project, const char *name, struct endpoint *ret, struct error *error)
+{
+    cleanup_rows struct db_rows rows = DB_ROWS_INIT;
+    int r;
+
+    if (db_query(tx, &rows, error,
+                 "SELECT e.id, e.model, e.project, e.name, m.name, e.follow FROM endpoints e "
+                 "JOIN models m ON m.id = e.model WHERE e.name = ?1 AND (?2 IS NULL OR e.project = ?2) "
+                 "AND e.desired = 'serving'",
+                 "ss", name, project) < 0)
+        return -1;
+    r = db_next(&rows, error);
+    if (r == 0)
+        return error_set(error, ERROR_NOT_FOUND, "there is no endpoint '%.80s'%s%s", name,
+                         project ? " in project " : "", project ? project : "");
+    if (r < 0)
+        return -1;
+    *ret = (struct endpoint){
+        .id = db_int(&rows, 0),
+        .model = db_int(&rows, 1),
+        .project = xstrdup(db_text(&rows, 2)),
+        .name = xstrdup(db_text(&rows, 3)),
+        .model_name = xstrdup(db_text(&rows, 4)),
+        .follow = xstrdup_null(db_text(&rows, 5)),
+    };
+    return 0;
+}
+
+static int announce(struct db_tx *tx, const char *type, const struct endpoint *e, const char *actor, json_t *data,
+                    struct error *error)
+{
+    cleanup_json json_t *owned = data;
+    cleanup_free char *subject = xasprintf("endpoint/%s", e->name);
+    const struct journal_event event = {
+        .type = type, .subject = subject, .project = e->project, .actor = actor, .data = data};
+
+    return journal_append(tx, &event, NULL, error);
+}
+
+/* -- desired state -- */
+
+static int route_of(struct db_tx *tx, int64_t endpoint, const char *role, int64_t *ret_version, struct error *error)
+{
+    return db_query_int(tx, ret_version, error,
+                        "SELECT ifnull((SELECT version FROM endpoint_routes WHERE endpoint = ? AND role = ?), 0)", "is",
+                        endpoint, role);
+}
+
+static int set_role(struct db_tx *tx, int64_t endpoint, int64_t version, const char *role, struct error *error)
+{
+    return db_exec(tx, error,
+                   "INSERT INTO endpoint_routes (endpoint, version, role) VALUES (?, ?, ?) "
+                   "ON CONFLICT (endpoint, version) DO UPDATE SET role = excluded.role",
+                   "iis", endpoint, version, role);
+}
+
+static int number_of(struct db_tx *tx, int64_t version, int64_t *ret_number, struct error *error)
+{
+    return db_query_int(tx, ret_number, error, "SELECT ifnull((SELECT number FROM model_versions WHERE id = ?), 0)", "i",
+                        version);
+}
+
+static int supersede(struct db_tx *tx, int64_t endpoint, struct error *error)
+{
+    if (db_exec(tx, error,
+                "UPDATE deployments SET state = 'superseded' WHERE endpoint = ? AND state = 'pending'", "i",
+                endpoint) < 0)
+        return -1;
+    return db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ? AND role = 'next'", "i", endpoint);
+}
+
+static int add_deployment(struct db_tx *tx, int64_t endpoint, const char *kind, int64_t number, int64_t previous,
+                          const char *actor, int64_t *ret_id, struct error *error)
+{
+    if (db_exec(tx, error,
+                "INSERT INTO deployments (endpoint, kind, version, previous, state, actor, created_at) "
+                "VALUES (?, ?, ?, nullif(?, 0), 'pending', ?, ?)",
+                "isiisi", endpoint, kind, number, previous, actor ? actor : "system", clock_wall_ms()) < 0)
+        return -1;
+    *ret_id = db_last_id(tx);
+    return 0;
+}
+
+static json_t *options_json(const struct endpoint_options *o)
+{
+    return json_build("{s:I, s:I, s:I, s:b, s:f, s:I, s:I}", "timeout_ms", (json_int_t)o->timeout_ms, "queue",
+                      (json_int_t)o->queue, "replicas", (json_int_t)o->replicas, "public", o->is_public, "cpus", o->cpus,
+                      "memory", (json_int_t)o->memory, "concurrency", (json_int_t)o->concurrency);
+}
+
+void endpoint_options_read(const json_t *json, struct endpoint_options *ret)
+{
+    const struct endpoint_options defaults = ENDPOINT_OPTIONS_INIT;
+
+    ret->timeout_ms = json_get_int(json, "timeout_ms", defaults.timeout_ms);
+    ret->queue = json_get_int(json, "queue", defaults.queue);
+    ret->replicas = json_get_int(json, "replicas", defaults.replicas);
+    ret->is_public = json_get_bool(json, "public", false);
+    ret->cpus = json_get_number(json, "cpus", 0);
+    ret->memory = (uint64_t)json_get_int(json, "memory", 0);
+    ret->concurrency = json_get_int(json, "concurrency", 0);
+}
+
+/* The name may be taken in a project that the caller cannot see; that much it is told. */
+static int check_free(struct db_tx *tx, const char *name, struct error *error)
+{
+    int64_t count;
+
+    if (db_query_int(tx, &count, error, "SELECT count(*) FROM endpoints WHERE name = ?", "s", name) < 0)
+        return -1;
+    if (count)
+        return error_set(error, ERROR_EXISTS, "an endpoint '%s' exists already (names are shared by all projects, as "
+                                              "they are part of a URL), or is just being removed", name);
+    if (db_query_int(tx, &count, error, "SELECT count(*) FROM endpoints", "") < 0)
+        return -1;
+    if (count >= LIMIT_ENDPOINTS)
+        return error_set(error, ERROR_TOO_LARGE, "there are %d endpoints; more are not possible", LIMIT_ENDPOINTS);
+    return 0;
+}
+
+int endpoint_create(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
+                    const struct endpoint_options *options, const char *actor, int64_t *ret_deployment,
+                    struct error *error)
+{
+    cleanup_json json_t *json = options_json(options);
+    struct endpoint e = {.project = (char *)project, .name = (char *)name};
+
+    if (parse_name(name, "endpoint", error) < 0 || check_free(tx, name, error) < 0)
+        return -1;
+    if (db_exec(tx, error,
+                "INSERT INTO endpoints (project, name, model, follow, options, desired, created_at, created_by) "
+                "VALUES (?, ?, ?, ?, ?, 'serving', ?, ?)",
+                "ssisjis", project, name, version->model_id, version->alias, json, clock_wall_ms(),
+                actor ? actor : "system") < 0)
+        return -1;
+    e.id = db_last_id(tx);
+    if (set_role(tx, e.id, version->id, "next", error) < 0 ||
+        add_deployment(tx, e.id, "deploy", version->number, 0, actor, ret_deployment, error) < 0)
+        return -1;
+    return announce(tx, "slipway.endpoint.created", &e, actor,
+                    json_build("{s:s, s:I, s:s, s:s?}", "model", version->model, "version", (json_int_t)version->number,
+                               "code_weights", version->code_weights, "follow", version->alias),
+                    error);
+}
+
+int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
+                    const char *kind, const char *actor, int64_t *ret_deployment, struct error *error)
+{
+    cleanup_endpoint struct endpoint e = {0};
+    int64_t live, next, previous;
+
+    if (load(tx, project, name, &e, error) < 0)
+        return -1;
+    if (version->model_id != e.model)
+        return error_set(error, ERROR_INVALID, "endpoint %s serves %s, not %s", name, e.model_name, version->model);
+    if (route_of(tx, e.id, "live", &live, error) < 0 || route_of(tx, e.id, "next", &next, error) < 0)
+        return -1;
+    if (live == version->id && !next)
+        return error_set(error, ERROR_CONFLICT, "endpoint %s serves %s@%lld already", name, version->model,
+                         (long long)version->number);
+    if (number_of(tx, live, &previous, error) < 0 || supersede(tx, e.id, error) < 0)
+        return -1;
+    /* Back to what is live while another was being deployed: the swap is one of a version with itself. */
+    if (live != version->id && set_role(tx, e.id, version->id, "next", error) < 0)
+        return -1;
+    if (add_deployment(tx, e.id, kind, version->number, previous, actor, ret_deployment, error) < 0)
+        return -1;
+    /* Deployed by number, it does not follow any more; by an alias, it follows that one. */
+    if (strcmp(kind, "deploy") == 0 &&
+        db_exec(tx, error, "UPDATE endpoints SET follow = ? WHERE id = ?", "si", version->alias, e.id) < 0)
+        return -1;
+    return announce(tx, "slipway.endpoint.deploying", &e, actor,
+                    json_build("{s:s, s:I, s:I, s:s, s:s?}", "kind", kind, "deployment", (json_int_t)*ret_deployment,
+                               "version", (json_int_t)version->number, "code_weights", version->code_weights, "follow",
+                               version->alias),
+                    error);
+}
+
+int endpoint_rollback(struct db_tx *tx, const char *project, const char *name, const char *actor,
+                      int64_t *ret_deployment, struct error *error)
+{
+    cleanup_model_version struct model_version back = MODEL_VERSION_INIT;
+    cleanup_endpoint struct endpoint e = {0};
+    int64_t live, standby, previous;
+
+    if (load(tx, project, name, &e, error) < 0 || route_of(tx, e.id, "live", &live, error) < 0 ||
+        route_of(tx, e.id, "standby", &standby, error) < 0)
+        return -1;
+    if (!live || !standby)
+        return error_set(error, ERROR_CONFLICT, "endpoint %s has no earlier version to go back to", name);
+    if (model_resolve_id(tx, standby, &back, error) < 0 || number_of(tx, live, &previous, error) < 0 ||
+        supersede(tx, e.id, error) < 0 || set_role(tx, e.id, standby, "live", error) < 0 ||
+        set_role(tx, e.id, live, "standby", error) < 0 ||
+        add_deployment(tx, e.id, "rollback", back.number, previous, actor, ret_deployment, error) < 0)
+        return -1;
+    if (e.follow && model_promote(tx, &back, e.follow, "endpoint_rollback", actor, error) < 0)
+        return -1;
+    return announce(tx, "slipway.endpoint.rolled_back", &e, actor,
+                    json_build("{s:I, s:I, s:s, s:I}", "deployment", (json_int_t)*ret_deployment, "version",
+                               (json_int_t)back.number, "code_weights", back.code_weights, "previous",
+                               (json_int_t)previous),
+                    error);
+}
+
+int endpoint_remove(struct db_tx *tx, const char *project, const char *name, const char *actor, struct error *error)
+{
+    cleanup_endpoint struct endpoint e = {0};
+
+    if (load(tx, project, name, &e, error) < 0 || supersede(tx, e.id, error) < 0 ||
+        db_exec(tx, error, "UPDATE endpoints SET desired = 'removed' WHERE id = ?", "i", e.id) < 0 ||
+        db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ?", "i", e.id) < 0)
+        return -1;
+    return announce(tx, "slipway.endpoint.removed", &e, actor, NULL, error);
+}
+
+int endpoint_delete(struct db_tx *tx, int64_t id, struct error *error)
+{
+    return db_exec(tx, error, "DELETE FROM endpoints WHERE id = ? AND desired = 'removed'", "i", id);
+}
+
+/* -- a deployment's way -- */
+
+static int load_deployment(struct db_tx *tx, int64_t deployment, struct endpoint *ret, int64_t *ret_number,
+                           struct error *error)
+{
+    cleanup_free char *name = NULL;
+
+    {
+        cleanup_rows struct db_rows rows = DB_ROWS_INIT;
+        int r;
+
+        if (db_query(tx, &rows, error,
+                     "SELECT e.name, d.version FROM deployments d JOIN endpoints e ON e.id = d.endpoint "
+                     "WHERE d.id = ? AND d.state = 'pending'",
+                     "i", deployment) < 0)
+            return -1;
+        r = db_next(&rows, error);
+        if (r == 0)
+            return error_set(error, ERROR_CONFLICT, "deployment %lld is not pending any more", (long long)deployment);
+        if (r < 0)
+            return -1;
+        name = xstrdup(db_text(&rows, 0));
+        *ret_number = db_int(&rows, 1);
+    }
+    return load(tx, NULL, name, ret, error);
+}
+
+int endpoint_switch(struct db_tx *tx, int64_t deployment, struct error *error)
+{
+    cleanup_endpoint struct endpoint e = {0};
+    int64_t number, live, next;
+
+    if (load_deployment(tx, deployment, &e, &number, error) < 0 || route_of(tx, e.id, "live", &live, error) < 0 ||
+        route_of(tx, e.id, "next", &next, error) < 0)
+        return -1;
+    if (next) {
+        if (db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ? AND role = 'standby'", "i", e.id) < 0 ||
+            (live && set_role(tx, e.id, live, "standby", error) < 0) ||
+            set_role(tx, e.id, next, "live", error) < 0)
+            return -1;
+    }
+    return db_exec(tx, error, "UPDATE deployments SET ready_at = ? WHERE id = ?", "ii", clock_wall_ms(), deployment);
+}
+
+int endpoint_switched(struct db_tx *tx, int64_t deployment, int64_t switch_us, struct error *error)
+{
+    cleanup_endpoint struct endpoint e = {0};
+    int64_t number;
+
+    if (load_deployment(tx, deployment, &e, &number, error) < 0 ||
+        db_exec(tx, error,
+                "UPDATE deployments SET state = 'live', ready_at = ifnull(ready_at, ?1), switched_at = ?1, "
+                "switch_us = ?2 WHERE id = ?3",
+                "iii", clock_wall_ms(), switch_us, deployment) < 0)
+        return -1;
+    return announce(tx, "slipway.endpoint.switched", &e, NULL,
+                    json_build("{s:I, s:I, s:I}", "deployment", (json_int_t)deployment, "version", (json_int_t)number,
+                               "switch_us", (json_int_t)switch_us),
+                    error);
+}
+
+int endpoint_deployment_failed(struct db_tx *tx, int64_t deployment, const char *message, struct error *error)
+{
+    cleanup_endpoint struct endpoint e = {0};
+    int64_t number;
+
+    if (load_deployment(tx, deployment, &e, &number, error) < 0 || supersede(tx, e.id, error) < 0 ||
+        db_exec(tx, error, "UPDATE deployments SET state = 'failed', message = ? WHERE id = ?", "si", message,
+                deployment) < 0)
+        return -1;
+    return announce(tx, "slipway.endpoint.deployment_failed", &e, NULL,
+                    json_build("{s:I, s:I, s:s}", "deployment", (json_int_t)deployment, "version", (json_int_t)number,
+                               "message", message),
+                    error);
+}
+
+/* -- replicas -- */
+
+int replica_create(struct db_tx *tx, int64_t endpoint, int64_t version, const char *id, const char *secret,
+                   struct error *error)
+{
+    return db_exec(tx, error,
+                   "INSERT INTO replicas (id, endpoint, version, secret, state, created_at, updated_at) "
+                   "VALUES (?1, ?2, ?3, ?4, 'starting', ?5, ?5)",
+                   "siisi", id, endpoint, version, secret, clock_wall_ms());
+}
+
+static int announce_replica(struct db_tx *tx, const char *id, enum replica_state state, const char *reason,
+                            const char *message, struct error *error)
+{
+    cleanup_free char *type = xasprintf("slipway.replica.%s", state_name(&replica_states, state));
+    cleanup_free char *subject = NULL, *project = NULL;
+    cleanup_json json_t *data = NULL;
+
+    {
+        cleanup_rows struct db_rows rows = DB_ROWS_INIT;
+        int r;
+
+        if (db_query(tx, &rows, error,
+                     "SELECT e.name, e.project, v.number FROM replicas r JOIN endpoints e ON e.id = r.endpoint "
+                     "JOIN model_versions v ON v.id = r.version WHERE r.id = ?",
+                     "s", id) < 0)
+            return -1;
+        r = db_next(&rows, error);
+        if (r <= 0)
+            return r < 0 ? -1 : error_set(error, ERROR_NOT_FOUND, "there is no replica %s", id);
+        subject = xasprintf("endpoint/%s", db_text(&rows, 0));
+        project = xstrdup(db_text(&rows, 1));
+        data = json_build("{s:s, s:I, s:s?, s:s?}", "replica", id, "version", (json_int_t)db_int(&rows, 2), "reason",
+                          reason, "message", message);
+    }
+    const struct journal_event event = {.type = type, .subject = subject, .project = project, .data = data};
+    return journal_append(tx, &event, NULL, error);
+}
+
+int replica_set_state(struct db_tx *tx, const char *id, enum replica_state state, const char *reason,
+                      const char *message, struct error *error)
+{
+    int present;
+
+    {
+        cleanup_rows struct db_rows rows = DB_ROWS_INIT;
+        int r;
+
+        if (db_query(tx, &rows, error, "SELECT state FROM replicas WHERE id = ?", "s", id) < 0)
+            return -1;
+        r = db_next(&rows, error);
+        if (r <= 0)
+            return r < 0 ? -1 : error_set(error, ERROR_NOT_FOUND, "there is no replica %s", id);
+        present = state_parse(&replica_states, db_text(&rows, 0), error);
+        if (present < 0)
+            return -1;
+    }
+    if (present == (int)state)
+        return 0;
+    if (state_check(&replica_states, present, state, error) < 0 ||
+        db_exec(tx, error, "UPDATE replicas SET state = ?, reason = ?, message = ?, updated_at = ? WHERE id = ?", "sssis",
+                state_name(&replica_states, state), reason, message, clock_wall_ms(), id) < 0)
+        return -1;
+    return announce_replica(tx, id, state, reason, message, error);
+}
+
+int replica_delete(struct db_tx *tx, const char *id, struct error *error)
+{
+    return db_exec(tx, error, "DELETE FROM replicas WHERE id = ?", "s", id);
+}

@@ -1,0 +1,186 @@
+/* The short form of gate rules and its translation to jq; see gate.h. */
+#include <ctype.h>
+#include <string.h>
+#include "core/gate.h"
+#include "core/rule.h"
+#include "core/model.h"
+#include "util/limits.h"
+#include "util/parse.h"
+#include "util/strbuf.h"
+#include "util/xalloc.h"
+
+#define CHAMPION "champion."
+
+/* One side of a comparison: a number, or a metric with an optional "± number". Points into the text. */
+struct operand {
+    const char *text;
+    size_t length;
+    bool is_number, of_champion;
+    const char *offset; /* "- 0.01" */
+    size_t offset_length;
+};
+
+struct comparison {
+    struct operand left, right;
+    char operator_[3];
+};
+
+static const char *skip_space(const char *p)
+{
+    return p + strspn(p, " \t\r\n");
+}
+
+static bool is_number(const char *text, size_t length)
+{
+    cleanup_free char *copy = xstrndup(text, length);
+    double value;
+
+    return parse_number(copy, -1e300, 1e300, &value, NULL) == 0;
+}
+
+/* A metric's name as programs write them: accuracy, eval/loss, top-5. Returns its end, or NULL. */
+static const char *scan_name(const char *p)
+{
+    if (!isalpha((unsigned char)*p) && *p != '_')
+        return NULL;
+    while (isalnum((unsigned char)*p) || (*p && strchr("_-/.@", *p)))
+        p++;
+    return p;
+}
+
+static const char *scan_number(const char *p)
+{
+    const char *end = p + strspn(p, "+-.0123456789eE");
+
+    return end > p && is_number(p, (size_t)(end - p)) ? end : NULL;
+}
+
+/* "+ 0.01" behind a name. Returns where it goes on; NULL: broken. */
+static const char *scan_offset(const char *p, struct operand *ret)
+{
+    const char *start = skip_space(p), *end;
+
+    if ((*start != '+' && *start != '-') || start == p)
+        return p;
+    end = scan_number(skip_space(start + 1));
+    if (!end)
+        return NULL;
+    ret->offset = start;
+    ret->offset_length = (size_t)(end - start);
+    return end;
+}
+
+static const char *scan_operand(const char *p, struct operand *ret)
+{
+    const char *end;
+
+    p = skip_space(p);
+    *ret = (struct operand){.text = p};
+    end = scan_number(p);
+    if (end) {
+        ret->is_number = true;
+        ret->length = (size_t)(end - p);
+        return end;
+    }
+    if (strncmp(p, CHAMPION, strlen(CHAMPION)) == 0) {
+        ret->of_champion = true;
+        ret->text = p += strlen(CHAMPION);
+    }
+    end = scan_name(p);
+    if (!end)
+        return NULL;
+    ret->length = (size_t)(end - p);
+    return scan_offset(end, ret);
+}
+
+static const char *scan_comparison(const char *p, struct comparison *ret)
+{
+    static const char *const operators[] = {">=", "<=", "==", "!=", ">", "<"};
+
+    p = scan_operand(p, &ret->left);
+    if (!p)
+        return NULL;
+    p = skip_space(p);
+    for (size_t i = 0; i < ARRAY_SIZE(operators); i++) {
+        if (strncmp(p, operators[i], strlen(operators[i])) == 0) {
+            snprintf(ret->operator_, sizeof(ret->operator_), "%s", operators[i]);
+            return scan_operand(p + strlen(operators[i]), &ret->right);
+        }
+    }
+    return NULL;
+}
+
+/* Where the operand's value is in the document. */
+static void add_path(struct strbuf *out, const struct operand *o)
+{
+    if (o->is_number)
+        strbuf_add(out, o->text, o->length);
+    else
+        strbuf_addf(out, "%s[\"%.*s\"]", o->of_champion ? ".champion.metrics" : ".metrics", (int)o->length, o->text);
+}
+
+static void add_comparison(struct strbuf *out, const struct comparison *c)
+{
+    if (c->left.of_champion || c->right.of_champion)
+        strbuf_adds(out, "(.champion == null or ");
+    strbuf_adds(out, "(");
+    add_path(out, &c->left);
+    strbuf_adds(out, " as $a | ");
+    add_path(out, &c->right);
+    strbuf_addf(out, " as $b | ([$a, $b] | all(type == \"number\")) and $a %.*s %s $b %.*s)",
+                (int)c->left.offset_length, c->left.offset ? c->left.offset : "", c->operator_,
+                (int)c->right.offset_length, c->right.offset ? c->right.offset : "");
+    if (c->left.of_champion || c->right.of_champion)
+        strbuf_adds(out, ")");
+}
+
+/* accuracy = \(.metrics["accuracy"]) */
+static void add_seen(struct strbuf *out, const struct operand *o)
+{
+    if (o->is_number)
+        return;
+    strbuf_addf(out, "%s%s%.*s = \\(", out->length ? ", " : "", o->of_champion ? CHAMPION : "", (int)o->length, o->text);
+    add_path(out, o);
+    strbuf_adds(out, " // \"missing\")");
+}
+
+char *gate_translate(const char *rule)
+{
+    cleanup_strbuf struct strbuf conditions = STRBUF_INIT(8 * LIMIT_RULE), seen = STRBUF_INIT(8 * LIMIT_RULE);
+    const char *p = rule;
+
+    for (;;) {
+        struct comparison c;
+
+        p = scan_comparison(p, &c);
+        if (!p)
+            return xstrdup(rule);
+        add_comparison(&conditions, &c);
+        add_seen(&seen, &c.left);
+        add_seen(&seen, &c.right);
+        p = skip_space(p);
+        if (!*p)
+            break;
+        if (strncmp(p, "and", 3) != 0 || !isspace((unsigned char)p[3]))
+            return xstrdup(rule);
+        p += 3;
+        strbuf_adds(&conditions, " and ");
+    }
+    if (conditions.overflowed || seen.overflowed)
+        return xstrdup(rule);
+    return xasprintf("{verdict: (%s), reason: \"%s\"}", conditions.data, seen.data);
+}
+
+int gate_check(const char *rule, const char *alias, struct error *error)
+{
+    cleanup_free char *program = NULL;
+
+    if (!rule)
+        return error_set(error, ERROR_INVALID, "a gate must have a rule");
+    if (strlen(rule) > LIMIT_RULE)
+        return error_set(error, ERROR_TOO_LARGE, "the rule has more than %llu bytes", (unsigned long long)LIMIT_RULE);
+    if (alias && model_check_alias(alias, error) < 0)
+        return -1;
+    program = gate_translate(rule);
+    return rule_check(program, error);
+}

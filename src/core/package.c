@@ -1,0 +1,231 @@
+#include <ctype.h>
+#include <string.h>
+#include "core/package.h"
+#include "format/archive.h"
+#include "format/yaml.h"
+#include "util/limits.h"
+#include "util/schema.h"
+#include "util/strbuf.h"
+#include "util/strvec.h"
+#include "util/xalloc.h"
+
+#define MANIFEST     "slipway.yaml"
+#define SOURCE_LIMIT (16 * MIB) /* model.py or model.R */
+
+static const char *const datatypes[] = {"BOOL",  "UINT8", "UINT16", "UINT32", "UINT64", "INT8",  "INT16",
+                                        "INT32", "INT64", "FP16",   "FP32",   "FP64",   "BYTES", NULL};
+static const char *const runtimes[] = {"python", "r", NULL};
+
+static const struct schema_field tensor_fields[] = {
+    {"name", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = 255, .doc = "name of the tensor"},
+    {"datatype", SCHEMA_STRING, SCHEMA_REQUIRED, .values = datatypes, .doc = "as the Open Inference Protocol says"},
+    {"shape", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_INTEGER, .min = 0, .max = LIMIT_TENSOR_RANK,
+     .doc = "-1: any length"},
+    {}};
+static const struct schema tensor_schema = {"PackageTensor", tensor_fields, "a tensor that a model takes or gives"};
+
+static const struct schema_field manifest_fields[] = {
+    {"runtime", SCHEMA_STRING, .values = runtimes, .doc = "what runs it; by default as the file's name says"},
+    {"environment", SCHEMA_STRING, .max = 2 * LIMIT_NAME, .doc = "NAME or NAME@VERSION; default: host"},
+    {"concurrency", SCHEMA_INTEGER, .min = 1, .max = 64, .doc = "requests at a time per replica; default 1"},
+    {"inputs", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .object = &tensor_schema, .max = 100},
+    {"outputs", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .object = &tensor_schema, .max = 100},
+    {}};
+static const struct schema manifest_schema = {"PackageManifest", manifest_fields, "slipway.yaml of a model package"};
+
+/* What was found while walking through the archive. */
+struct findings {
+    char *python, *r; /* source text */
+    json_t *manifest; /* checked; NULL: none */
+};
+
+static void findings_release(struct findings *f)
+{
+    free(f->python);
+    free(f->r);
+    json_decref(f->manifest);
+}
+#define cleanup_findings CLEANUP(findings_release)
+
+static int read_entry(struct archive_entry_view *entry, size_t max, char **ret_text, size_t *ret_length,
+                      struct error *error)
+{
+    cleanup_strbuf struct strbuf text = STRBUF_INIT(max);
+    char buffer[16384];
+    ssize_t n;
+
+    while ((n = archive_entry_read(entry, buffer, sizeof(buffer), error)) > 0)
+        strbuf_add(&text, buffer, (size_t)n);
+    if (n < 0)
+        return -1;
+    if (text.overflowed)
+        return error_set(error, ERROR_TOO_LARGE, "%s in the package has more than %zu bytes", entry->name, max);
+    *ret_text = strbuf_detach(&text, ret_length);
+    return 0;
+}
+
+static int read_manifest(struct archive_entry_view *entry, json_t **ret, struct error *error)
+{
+    cleanup_json json_t *manifest = NULL;
+    cleanup_free char *text = NULL;
+    size_t length;
+
+    if (read_entry(entry, LIMIT_CONFIG_FILE, &text, &length, error) < 0)
+        return -1;
+    manifest = yaml_parse(text, length, MANIFEST, error);
+    if (!manifest)
+        return -1;
+    if (json_is_null(manifest)) {
+        json_decref(manifest);
+        manifest = json_object();
+    }
+    if (!json_is_object(manifest))
+        return error_set(error, ERROR_INVALID, MANIFEST " must be a mapping");
+    if (schema_check(&manifest_schema, manifest, error) < 0)
+        return error_wrap(error, MANIFEST);
+    json_decref(*ret);
+    *ret = steal_ptr(manifest);
+    return 0;
+}
+
+static int on_entry(void *userdata, struct archive_entry_view *entry, struct error *error)
+{
+    struct findings *f = userdata;
+
+    if (strcmp(entry->name, "model.py") == 0)
+        return read_entry(entry, SOURCE_LIMIT, &f->python, NULL, error);
+    if (strcmp(entry->name, "model.R") == 0)
+        return read_entry(entry, SOURCE_LIMIT, &f->r, NULL, error);
+    if (strcmp(entry->name, MANIFEST) == 0)
+        return read_manifest(entry, &f->manifest, error);
+    return 0;
+}
+
+static bool is_word(char c)
+{
+    return isalnum((unsigned char)c) || c == '_' || c == '.';
+}
+
+/* Does the rest of a line at the margin give the name a meaning? Python: def, assignment, import; R:
+ * assignment. This is a look, not a parse: the worker says it for certain. */
+static bool line_defines(const char *line, size_t length, const char *name, bool is_python)
+{
+    size_t n = strlen(name), at = 0;
+
+    if (is_python) {
+        bool is_import = length > 5 && strncmp(line, "from ", 5) == 0;
+
+        if (length > 6 && strncmp(line, "async ", 6) == 0)
+            at = 6;
+        if (length > at + 4 && strncmp(line + at, "def ", 4) == 0)
+            at += 4;
+        while (at < length && line[at] == ' ')
+            at++;
+        if (is_import) {
+            for (size_t i = 5; i + n <= length; i++)
+                if (strncmp(line + i, name, n) == 0 && !is_word(line[i - 1]) &&
+                    (i + n == length || !is_word(line[i + n])))
+                    return true;
+            return false;
+        }
+    }
+    if (at + n >= length || strncmp(line + at, name, n) != 0 || is_word(line[at + n]))
+        return false;
+    for (at += n; at < length && line[at] == ' '; at++)
+        ;
+    if (at == length)
+        return false;
+    return is_python ? line[at] == '(' || line[at] == '=' || line[at] == ':'
+                     : line[at] == '=' || strncmp(line + at, "<-", 2) == 0;
+}
+
+static bool source_defines(const char *source, const char *name, bool is_python)
+{
+    for (const char *line = source; line;) {
+        const char *end = strchr(line, '\n');
+        size_t length = end ? (size_t)(end - line) : strlen(line);
+
+        if (line_defines(line, length, name, is_python))
+            return true;
+        line = end ? end + 1 : NULL;
+    }
+    return false;
+}
+
+static json_t *list_functions(const char *source, bool is_python)
+{
+    static const char *const names[] = {"init", "predict", "predict_tensors", "predict_batch"};
+    json_t *functions = json_array();
+
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (source_defines(source, names[i], is_python))
+            json_array_append_new(functions, json_string(names[i]));
+    return functions;
+}
+
+static bool has(const json_t *array, const char *text)
+{
+    json_t *item;
+    size_t i;
+
+    json_array_foreach (array, i, item)
+        if (strcmp(json_string_value(item), text) == 0)
+            return true;
+    return false;
+}
+
+/* Why it cannot be served; NULL: it can. */
+static const char *fault_of(const struct findings *f, bool is_python, const json_t *functions)
+{
+    if (!f->python && !f->r)
+        return "it has neither model.py nor model.R at its top";
+    if (f->manifest && json_object_get(f->manifest, "runtime") && is_python != (f->python != NULL))
+        return "slipway.yaml names another runtime than the model's file";
+    if (!has(functions, "init"))
+        return is_python ? "model.py defines no init()" : "model.R defines no init()";
+    if (!has(functions, "predict") && !has(functions, "predict_tensors"))
+        return is_python ? "model.py defines no predict()" : "model.R defines no predict()";
+    return NULL;
+}
+
+static json_t *describe(const struct findings *f, const struct archive_summary *summary)
+{
+    json_t *inputs = json_object_get(f->manifest, "inputs"), *outputs = json_object_get(f->manifest, "outputs");
+    bool is_python = f->manifest && json_object_get(f->manifest, "runtime")
+                         ? strcmp(json_get_string(f->manifest, "runtime", ""), "python") == 0
+                         : f->python != NULL;
+    const char *source = is_python ? f->python : f->r;
+    cleanup_json json_t *functions = source ? list_functions(source, is_python) : json_array();
+    const char *fault = fault_of(f, is_python, functions);
+    json_t *package = json_build("{s:b, s:s?, s:s?, s:s?, s:O}", "servable", fault == NULL, "reason", fault, "runtime",
+                                 source ? (is_python ? "python" : "r") : NULL, "file",
+                                 source ? (is_python ? "model.py" : "model.R") : NULL, "functions", functions);
+
+    json_set_string(package, "environment", json_get_string(f->manifest, "environment", NULL));
+    json_set_int(package, "concurrency", json_get_int(f->manifest, "concurrency", 1));
+    json_object_set_new(package, "inputs", inputs ? json_incref(inputs) : json_array());
+    json_object_set_new(package, "outputs", outputs ? json_incref(outputs) : json_array());
+    json_set_int(package, "files", (int64_t)summary->files);
+    json_set_int(package, "size", (int64_t)summary->bytes);
+    return package;
+}
+
+json_t *package_inspect_fd(int fd, struct error *error)
+{
+    cleanup_findings struct findings findings = {NULL, NULL, NULL};
+    struct archive_summary summary = {0, 0};
+
+    if (archive_each(fd, "package", on_entry, &findings, &summary, error) < 0)
+        return NULL;
+    return describe(&findings, &summary);
+}
+
+json_t *package_inspect(struct store *store, const char *text, struct error *error)
+{
+    struct digest digest;
+    cleanup_close int fd = -1;
+
+    if (digest_parse(text, &digest, error) < 0 || vault_get(store->vault, &digest, &fd, error) < 0)
+        return NULL;
+    return package_inspect_fd(fd, error);
+}
