@@ -40,7 +40,10 @@ struct dataset_info {
     size_t n_files;
 };
 
-#define DATASET_INFO_INIT {0}
+#define DATASET_INFO_INIT                                                                                    \
+    {                                                                                                        \
+        0                                                                                                    \
+    }
 void dataset_info_release(struct dataset_info *info);
 #define cleanup_dataset_info CLEANUP(dataset_info_release)
 
@@ -80,7 +83,8 @@ int dataset_remove(struct db_tx *tx, const char *project, const char *text, bool
 
 /* The newest version of each dataset with summary: [{"name","project","version","versions","rows","size",
  * "created_at","description"}…] by name, after `after` (NULL: from the start). */
-json_t *dataset_list(struct db_tx *tx, const char *project, const char *after, int limit, struct error *error);
+json_t *dataset_list(struct db_tx *tx, const char *project, const char *after, int limit,
+                     struct error *error);
 /* All versions of one, newest first, below `before` (0: from the newest). */
 json_t *dataset_versions(struct db_tx *tx, const char *project, const char *name, int64_t before, int limit,
                          struct error *error);

@@ -1,7 +1,7 @@
 -- Datasets, their immutable versions, the files of each, and who uses them.
 CREATE TABLE datasets (
     id INTEGER PRIMARY KEY,
-    project TEXT NOT NULL,
+    project TEXT NOT NULL REFERENCES projects (name),
     name TEXT NOT NULL,
     last_version INTEGER NOT NULL DEFAULT 0, -- numbers are never used twice
     created_at INTEGER NOT NULL,
