@@ -51,7 +51,7 @@ static size_t keep_escapes(void *userdata, struct MHD_Connection *mhd, char *tex
     return strlen(text);
 }
 
-static void on_message(void *userdata, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void on_message(void *userdata, const char *format, va_list args)
 {
     struct listener *listener = userdata;
     char text[sizeof(listener->message)];

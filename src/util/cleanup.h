@@ -18,7 +18,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define CLEANUP(f) __attribute__((cleanup(f)))
+/* A variable that only holds on to something counts as used. */
+#define CLEANUP(f) __attribute__((cleanup(f), unused))
 
 /* Defines f_cleanup(type **) that calls f(*p); f must accept NULL. */
 #define DEFINE_CLEANUP(type, f)                                                                              \

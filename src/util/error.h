@@ -55,7 +55,8 @@ struct error {
 /* All setters return -1, so that `return error_set(...)` reports and returns. */
 int error_set(struct error *error, enum error_code code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-int error_setv(struct error *error, enum error_code code, const char *format, va_list args);
+int error_setv(struct error *error, enum error_code code, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
 
 /* "<message>: <strerror>". ENOSPC/EDQUOT become ERROR_NO_SPACE, ENOENT ERROR_NOT_FOUND, EEXIST
  * ERROR_EXISTS, ETIMEDOUT ERROR_TIMEOUT; all else ERROR_IO. */

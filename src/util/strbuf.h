@@ -40,7 +40,7 @@ void strbuf_add(struct strbuf *sb, const void *data, size_t length);
 void strbuf_adds(struct strbuf *sb, const char *s);
 void strbuf_addc(struct strbuf *sb, char c);
 void strbuf_addf(struct strbuf *sb, const char *format, ...) __attribute__((format(printf, 2, 3)));
-void strbuf_addv(struct strbuf *sb, const char *format, va_list args);
+void strbuf_addv(struct strbuf *sb, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 /* Makes room for `extra` more bytes and returns where they go, or NULL past the cap; follow with
  * strbuf_commit() for as many as were written. */
 char *strbuf_reserve(struct strbuf *sb, size_t extra);
