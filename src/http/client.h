@@ -30,7 +30,7 @@ struct http_client_options {
     const char *token;   /* bearer token; NULL: none */
     const char *ca_file; /* PEM; NULL: the system's */
     bool insecure;       /* does not check the certificate */
-    int timeout_ms;      /* of a request without progress; 0: 60,000 */
+    int timeout_ms;      /* without a byte in either direction; 0: 600,000, because a handler may work for long */
 };
 
 int http_client_new(const struct http_client_options *options, struct http_client **ret_client,

@@ -12,7 +12,9 @@ struct frames {
     wslay_event_context_ptr context;
     const struct frames_callbacks *callbacks;
     void *userdata;
-    char reason[REASON_MAX + 1];
+    char reason[REASON_MAX + 1];  /* theirs */
+    char goodbye[REASON_MAX + 1]; /* ours, while messages are queued before it */
+    int goodbye_code;
     bool broken;
 };
 
@@ -125,6 +127,14 @@ void frames_ping(struct frames *frames)
     wslay_event_queue_msg(frames->context, &message);
 }
 
+/* wslay sends control frames before messages that were queued earlier, so the close frame is held back. */
+static void queue_close(struct frames *frames)
+{
+    wslay_event_queue_close(frames->context, (uint16_t)frames->goodbye_code, (const uint8_t *)frames->goodbye,
+                            strlen(frames->goodbye));
+    frames->goodbye_code = 0;
+}
+
 void frames_close(struct frames *frames, int code, const char *reason)
 {
     size_t length = reason ? strlen(reason) : 0;
@@ -134,7 +144,11 @@ void frames_close(struct frames *frames, int code, const char *reason)
         while (length > 0 && ((unsigned char)reason[length] & 0xc0) == 0x80)
             length--; /* not inside of a character */
     }
-    wslay_event_queue_close(frames->context, (uint16_t)code, (const uint8_t *)reason, length);
+    memcpy(frames->goodbye, reason ?: "", length);
+    frames->goodbye[length] = '\0';
+    frames->goodbye_code = code;
+    if (wslay_event_get_queued_msg_count(frames->context) == 0)
+        queue_close(frames);
 }
 
 int frames_read(struct frames *frames)
@@ -148,6 +162,10 @@ int frames_write(struct frames *frames)
 {
     int r = wslay_event_send(frames->context);
 
+    if (r == 0 && frames->goodbye_code && wslay_event_get_queued_msg_count(frames->context) == 0) {
+        queue_close(frames);
+        r = wslay_event_send(frames->context);
+    }
     return r != 0 || frames->broken ? -1 : 0;
 }
 

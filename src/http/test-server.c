@@ -125,7 +125,7 @@ static int set_up(void **state)
     cleanup_error struct error error = ERROR_INIT;
     struct http_server_options options = {.routes = tables, .authenticate = authenticate};
 
-    strcpy(fixture->directory, "/tmp/test-server-XXXXXX");
+    memcpy(fixture->directory, "/tmp/test-server-XXXXXX", 24);
     options.spool_directory = mkdtemp(fixture->directory);
     fixture->socket = fs_join(fixture->directory, "socket");
     if (http_server_new(&options, &fixture->server, &error) < 0 ||

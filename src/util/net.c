@@ -128,29 +128,34 @@ int net_listen(const struct net_address *address, int backlog, int *ret_fd, stru
     return 0;
 }
 
-/* A socket's address holds 107 characters; longer paths go through a descriptor of their directory, which
- * is stored in *ret_directory and must stay open until the call that uses the address is done. */
-static int unix_address(const char *path, struct sockaddr_un *ret, int *ret_directory, struct error *error)
+int net_unix_name(const char *path, char name[NET_UNIX_SIZE], int *ret_directory, struct error *error)
 {
     cleanup_free char *directory = NULL;
-    const char *name = fs_basename(path);
-    int fd, length;
+    const char *base = fs_basename(path);
+    cleanup_close int fd = -1;
+    int length;
 
-    memset(ret, 0, sizeof(*ret));
-    ret->sun_family = AF_UNIX;
-    if (strlen(path) < sizeof(ret->sun_path)) {
-        memcpy(ret->sun_path, path, strlen(path) + 1);
+    if (strlen(path) < NET_UNIX_SIZE) {
+        memcpy(name, path, strlen(path) + 1);
         return 0;
     }
-    directory = xstrndup(path, (size_t)(name - path));
+    directory = xstrndup(path, (size_t)(base - path));
     fd = open(*directory ? directory : ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return error_set_errno(error, errno, "cannot open %s", directory);
-    *ret_directory = fd;
-    length = snprintf(ret->sun_path, sizeof(ret->sun_path), "/proc/self/fd/%d/%s", fd, name);
-    if (length < 0 || (size_t)length >= sizeof(ret->sun_path))
+    length = snprintf(name, NET_UNIX_SIZE, "/proc/self/fd/%d/%s", fd, base);
+    if (length < 0 || length >= NET_UNIX_SIZE)
         return error_set(error, ERROR_INVALID, "the name of the socket %.200s is too long", path);
+    *ret_directory = steal_fd(&fd);
     return 0;
+}
+
+static int unix_address(const char *path, struct sockaddr_un *ret, int *ret_directory, struct error *error)
+{
+    _Static_assert(sizeof(ret->sun_path) == NET_UNIX_SIZE, "as the kernel has it");
+    memset(ret, 0, sizeof(*ret));
+    ret->sun_family = AF_UNIX;
+    return net_unix_name(path, ret->sun_path, ret_directory, error);
 }
 
 int net_listen_unix(const char *path, mode_t mode, int backlog, int *ret_fd, struct error *error)

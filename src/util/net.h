@@ -27,7 +27,12 @@ char *net_format(const struct net_address *address, char buffer[NET_TEXT_SIZE]);
 int net_listen(const struct net_address *address, int backlog, int *ret_fd, struct net_address *ret_bound,
                struct error *error);
 /* A stream socket at a path, mode as given from its first moment; a socket that was left there is replaced.
- * A path that is too long for a socket's address is bound through /proc/self/fd. */
+ * Paths of any length. */
 int net_listen_unix(const char *path, mode_t mode, int backlog, int *ret_fd, struct error *error);
+/* A name for a socket's path that fits into a socket's address: the path itself, or one through
+ * /proc/self/fd and a descriptor of its directory, which is stored in *ret_directory (else untouched) and must
+ * stay open as long as the name is used. */
+#define NET_UNIX_SIZE 108
+int net_unix_name(const char *path, char name[NET_UNIX_SIZE], int *ret_directory, struct error *error);
 /* Connects to it; blocking, close-on-exec. ERROR_UNAVAILABLE if nobody listens. */
 int net_connect_unix(const char *path, int *ret_fd, struct error *error);
