@@ -313,17 +313,27 @@ static void run_timers(struct loop *loop)
     }
 }
 
+/* Before the posted work is taken: a post that comes later must find the descriptor unread, or nobody wakes
+ * up for it. */
+static void drain_wake(struct loop *loop, const struct epoll_event *events, int n)
+{
+    uint64_t count;
+    ssize_t unused;
+
+    for (int i = 0; i < n; i++) {
+        if (!events[i].data.ptr) {
+            unused = read(loop->wake_fd, &count, sizeof(count));
+            (void)unused;
+        }
+    }
+}
+
 static void dispatch(struct loop *loop, const struct epoll_event *event)
 {
     struct loop_source *source = event->data.ptr;
     struct signalfd_siginfo info;
-    uint64_t count;
-    ssize_t unused;
 
-    if (!source) {
-        unused = read(loop->wake_fd, &count, sizeof(count));
-        (void)unused;
-    } else if (source->removed) {
+    if (!source || source->removed) {
         return;
     } else if (source->kind == SOURCE_FD) {
         source->fd_fn(source->userdata, event->events);
@@ -349,6 +359,7 @@ void loop_run_once(struct loop *loop, int timeout_ms)
     if (n < 0 && errno != EINTR)
         abort();
 
+    drain_wake(loop, events, n);
     run_timers(loop);
     run_posts(loop);
     for (int i = 0; i < n; i++)
