@@ -4,6 +4,7 @@
  *     DATA/vault/ab/abcdef…           cold tier: raw, or
  *     DATA/vault/ab/abcdef….zst       compressed with zstd where that saves at least an eighth
  *     DATA/vault/incoming/            uploads in progress; emptied at start
+ *     DATA/vault/spill/abcdef…        raw files of pinned blobs that do not fit into the hot tier
  *     HOT/abcdef…                     hot tier: raw, page-aligned files in memory, mode 0444
  *
  * A put is durable when it returns: written, hashed, fsynced, renamed, directory fsynced. The same
@@ -14,7 +15,10 @@
  * pins. A blob that nothing names is removed by the garbage collector, but never within the grace period
  * after it was put (somebody may be about to name it).
  *
- * Thread-safe. Puts and loads block on disk: not for the orchestrator's thread unless small.
+ * A blob that is found damaged is set aside (….corrupt) and reported; storing its content again mends it.
+ *
+ * Thread-safe. Puts and loads block on disk: not for the orchestrator's thread unless small. Puts, pins and
+ * the collector write to the database themselves: the caller holds no write transaction.
  */
 #pragma once
 
@@ -29,7 +33,7 @@ struct vault;
 
 struct vault_options {
     const char *directory;     /* cold tier */
-    const char *hot_directory; /* NULL: a private directory under /dev/shm that close removes */
+    const char *hot_directory; /* NULL: a private directory under /dev/shm; close removes all but the pinned */
     uint64_t hot_budget;       /* bytes; 0: half of what the hot tier's file system has free */
 };
 
@@ -71,8 +75,9 @@ int vault_read(struct vault *vault, const struct digest *digest, size_t max, cha
 
 /* -- pin -- */
 /* Loads it into the hot tier and keeps it there until unpinned by the same owner ("run:<id>",
- * "endpoint:<name>"). Returns the path of the raw, read-only file, to be freed; pins survive a restart of
- * the daemon (table pins) and the same path holds again afterwards. */
+ * "endpoint:<name>"). Returns the path of the raw, read-only file (mode 0444, a source for bind mounts), to
+ * be freed. What does not fit into the hot tier is pinned on disk instead. Pins survive a restart of the
+ * daemon (table pins) with their files; after a reboot of the machine pin again: same owner, same path. */
 int vault_pin(struct vault *vault, const struct digest *digest, const char *owner, char **ret_path,
               struct error *error);
 /* Removes all pins of an owner. */
@@ -82,9 +87,10 @@ int vault_unpin(struct vault *vault, const char *owner, struct error *error);
 /* Re-reads a blob and checks its digest. */
 int vault_verify(struct vault *vault, const struct digest *digest, struct error *error);
 
-/* {"blobs":n,"bytes":n,"removed":[{"digest","size"}…],"removed_bytes":n,"kept":n}; dry_run only reports. */
+/* {"blobs":n,"bytes":n,"kept":n,"dry_run":b,"removed":[{"digest","size"}…],"removed_bytes":n}; dry_run only
+ * reports. Files that no row knows (a crash in the middle of a put) count as removed, with "orphan":true. */
 json_t *vault_gc(struct vault *vault, bool dry_run, int64_t grace_ms, struct error *error);
 /* Why a blob is alive: [{"kind":"dataset","address":"digits@3"}, {"kind":"pin","address":"run:…"}]. */
 json_t *vault_why(struct vault *vault, const struct digest *digest, struct error *error);
-/* {"blobs","bytes","stored_bytes","hot_bytes","hot_budget","pinned_bytes"} */
+/* {"blobs","bytes","stored_bytes","hot_bytes","hot_budget","pinned_bytes","hot_directory"} */
 json_t *vault_stats(struct vault *vault, struct error *error);
