@@ -10,6 +10,7 @@
 
 #include "http/router.h"
 
+extern const struct http_route status_routes[];
 extern const struct http_route system_routes[];
 
 /* All tables, ended by NULL. */

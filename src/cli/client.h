@@ -2,7 +2,8 @@
  * Requests to the daemon, for commands.
  *
  * The daemon is found by --url (or SLIPWAY_URL) with --token (or SLIPWAY_TOKEN); without a URL by the
- * Unix socket of the data directory, which needs no token. Nothing is connected before the first request.
+ * Unix socket of the data directory, where the kernel says who asks and SLIPWAY_TOKEN does not count.
+ * Nothing is connected before the first request.
  *
  *     cleanup_free char *path = http_path("/api/v1/datasets/%s", name); (http/client.h)
  *     cleanup_json json_t *dataset = NULL;

@@ -465,11 +465,14 @@ static void connect_client(struct invocation *invocation)
     const char *url = option_value(invocation, "url"), *token = option_value(invocation, "token");
     struct client_options options = {
         .url = url ? url : option_value(invocation, "data") ? NULL : environment("SLIPWAY_URL"),
-        .token = token ? token : environment("SLIPWAY_TOKEN"),
+        .token = token,
         .data_directory = data,
         .project = invocation_project(invocation),
     };
 
+    /* The socket knows its peer: a token for some other purpose would only take rights away. */
+    if (!token && options.url)
+        options.token = environment("SLIPWAY_TOKEN");
     invocation->client = client_new(&options);
 }
 

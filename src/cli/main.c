@@ -8,6 +8,7 @@
 #include "config.h"
 
 extern const struct command bench_commands[];
+extern const struct command status_commands[];
 
 static int run_version(struct invocation *invocation, struct error *error)
 {
@@ -54,6 +55,7 @@ static const struct command main_commands[] = {
 
 /* The order is that of the help. */
 const struct command *const cli_tables[] = {
+    status_commands,
     main_commands,
     bench_commands,
     NULL,

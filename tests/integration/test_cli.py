@@ -26,7 +26,7 @@ def test_help_lists_every_command(program):
         line = re.search(rf"^  {re.escape(first)} +(.*(?:\n {{8,}}.*)*)", overview, re.M)
         assert line, f"{first} is not in the overview"
         if rest:
-            assert " ".join(rest) in line.group(1)
+            assert " ".join(rest) in " ".join(line.group(1).split())
 
 
 def test_every_command_has_help(program):
@@ -188,7 +188,7 @@ def test_completion_in_fish(program, environment):
         text=True,
         check=False,
     )
-    assert result.stdout.split() == ["bash", "zsh", "fish"], result.stderr
+    assert sorted(result.stdout.split()) == ["bash", "fish", "zsh"], result.stderr
 
 
 def test_candidates(program):
