@@ -97,10 +97,8 @@ def main():
             else:
                 report.add("submit to first line of user code, process", wait, "ms")
 
-    store = os.path.join(ROOT, "build", "bench", "store")
-    micro = os.path.join(ROOT, "build", "src", "bench-store")
+    micro = os.path.join(ROOT, "build", "bench", "bench-store")
     if os.path.exists(micro):
-        os.makedirs(os.path.dirname(store), exist_ok=True)
         for line in subprocess.run([micro], capture_output=True, text=True, check=True).stdout.splitlines():
             what, value, unit = line.split("\t")
             report.add(what, float(value), unit)
