@@ -242,6 +242,8 @@ static int check_model(struct submission *s, struct error *error)
         return error_set(error, ERROR_INVALID, "field 'gate' needs field 'model'");
     if (model && model_check_name(model, error) < 0)
         return -1;
+    if (model && !s->code)
+        return error_set(error, ERROR_INVALID, "field 'model' needs field 'code': a version is code and weights");
     json_set_string(s->spec, "model", model);
     json_object_set_new(s->spec, "gate", gate ? json_incref(gate) : json_null());
     return 0;

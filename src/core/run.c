@@ -356,10 +356,9 @@ json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_nex
     cleanup_json json_t *items = json_array();
     cleanup_free char *key = NULL, *path = NULL;
     const char *value = NULL;
-    char last[ID_SIZE] = "";
+    char last[ID_SIZE] = "", more[ID_SIZE] = "";
     int r, n = 0;
 
-    ret_next[0] = '\0';
     if (filter->label) {
         const char *equals = strchr(filter->label, '=');
 
@@ -384,7 +383,7 @@ json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_nex
         cleanup_run struct run *run = NULL;
 
         if (n++ == filter->limit) {
-            memcpy(ret_next, last, sizeof(last));
+            memcpy(more, last, sizeof(last));
             break;
         }
         run = from_row(&rows, error);
@@ -395,6 +394,7 @@ json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_nex
     }
     if (r < 0)
         return NULL;
+    memcpy(ret_next, more, sizeof(more)); /* may be the same memory as filter->before */
     return steal_ptr(items);
 }
 

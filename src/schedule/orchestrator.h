@@ -62,6 +62,8 @@ void orchestrator_run_queued(struct orchestrator *orchestrator, const char *run_
 void orchestrator_run_changed(struct orchestrator *orchestrator, const char *run_id);
 /* Makes sure that an environment's variant is built (again, if it failed). */
 void orchestrator_build(struct orchestrator *orchestrator, const char *digest);
+/* Identity of the interpreter that environments are made with, for environment_create(). Blocks. */
+int orchestrator_identify_python(struct orchestrator *orchestrator, char **ret_identity, struct error *error);
 /* Runs fn on the orchestrator's thread and waits for it. Not from that thread. ERROR_UNAVAILABLE when it
  * is stopping. */
 int orchestrator_call(struct orchestrator *orchestrator, void (*fn)(struct orchestrator *, void *), void *userdata,
