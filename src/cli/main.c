@@ -9,6 +9,7 @@
 
 extern const struct command bench_commands[];
 extern const struct command status_commands[];
+extern const struct command monitor_commands[];
 
 static int run_version(struct invocation *invocation, struct error *error)
 {
@@ -58,6 +59,7 @@ const struct command *const cli_tables[] = {
     status_commands,
     main_commands,
     bench_commands,
+    monitor_commands,
     NULL,
 };
 

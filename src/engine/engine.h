@@ -118,7 +118,9 @@ struct engine {
     const char *data_directory;
     engine_event_fn on_event;
     void *userdata;
-    void *state; /* the driver's own */
+    void *state;    /* the driver's own */
+    char *fallback; /* why "auto" passed over the drivers before this one; NULL: it did not */
+    char *note;     /* capacity.note with that */
 };
 
 /* "<run>/<attempt>/<node>"; to be freed by the caller. */

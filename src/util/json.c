@@ -5,6 +5,7 @@
 #include "util/fs.h"
 #include "util/json.h"
 #include "util/limits.h"
+#include "util/xalloc.h"
 
 static bool depth_is_fine(const json_t *value, unsigned left)
 {
@@ -130,6 +131,20 @@ static void set(json_t *object, const char *key, json_t *value)
 {
     if (!value || json_object_set_new(object, key, value) < 0)
         abort();
+}
+
+json_t *json_string_lossy(const char *text)
+{
+    json_t *string = json_string(text);
+    cleanup_free char *clean = NULL;
+
+    if (string)
+        return string;
+    clean = xstrdup(text);
+    for (char *p = clean; *p; p++)
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+    return json_string(clean);
 }
 
 void json_set_string(json_t *object, const char *key, const char *value)

@@ -33,6 +33,9 @@ int64_t json_get_int(const json_t *object, const char *key, int64_t otherwise);
 double json_get_number(const json_t *object, const char *key, double otherwise);
 bool json_get_bool(const json_t *object, const char *key, bool otherwise);
 
+/* A string from bytes that may be anything: if they are not UTF-8, those beyond ASCII become '?'. */
+json_t *json_string_lossy(const char *text);
+
 /* Sets a string, or null if value is NULL. */
 void json_set_string(json_t *object, const char *key, const char *value);
 void json_set_int(json_t *object, const char *key, int64_t value);
