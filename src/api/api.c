@@ -3,5 +3,6 @@
 
 /* The order is that of the reference. */
 const struct http_route *const api_tables[] = {
+    status_routes,
     NULL,
 };
