@@ -10,7 +10,7 @@
  * else holds state that matters, so that a daemon that died in any step goes on where it was.
  *
  * Gateway and replicas outlive the daemon (they go on answering); the next daemon finds the gateway by
- * DATA/gateway/gateway.json (pid and start time), the replicas by their rows, and attaches to both.
+ * DATA/gateway.json (pid and start time), the replicas by their rows, and attaches to both.
  *
  * Deploy: the version's replicas are launched beside the old ones; when one is ready and warm the routes
  * are swapped in the gateway in one message; the old version stays loaded as standby until the next deploy,

@@ -1,0 +1,475 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include "schedule/gateway-link.h"
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/limits.h"
+#include "util/list.h"
+#include "util/log.h"
+#include "util/net.h"
+#include "util/proc.h"
+#include "util/strbuf.h"
+#include "util/strvec.h"
+#include "util/xalloc.h"
+
+#define CONNECT_INTERVAL (5 * NS_PER_MS)
+#define STEADY           (10 * NS_PER_SEC) /* who lived so long is started again at once */
+#define LAST_DELAY       NS_PER_SEC
+#define OUTPUT_LIMIT     (64 * MIB) /* requests not yet taken by the gateway */
+
+enum link_state { LINK_DOWN, LINK_STARTING, LINK_UP };
+static const char *const state_names[] = {[LINK_DOWN] = "down", [LINK_STARTING] = "starting", [LINK_UP] = "up"};
+
+struct call {
+    struct list in_link;
+    int64_t id;
+    gateway_reply_fn fn;
+    void *userdata;
+};
+
+struct gateway_link {
+    struct loop *loop;
+    struct gateway_link_options options;
+    char *directory, *socket_path, *record_path, *url;
+    struct strvec argv;
+
+    enum link_state state;
+    struct proc_id process;
+    int pidfd;
+    struct loop_source *on_exit; /* of pidfd */
+    struct loop_source *timer;   /* next try to connect, or to start; one-shot */
+    int64_t started_ns;
+    int64_t delay_ns; /* before the next start */
+    int64_t restarts;
+
+    int fd;
+    struct loop_source *on_io;
+    struct strbuf input, output;
+    struct list calls; /* waiting for an answer, in order */
+    int64_t last_id;
+};
+
+static void start_later(struct gateway_link *link);
+static void try_connect(void *userdata);
+
+static void set_timer(struct gateway_link *link, int64_t delay_ns, loop_fn fn)
+{
+    link->timer = loop_add_timer(link->loop, delay_ns, fn, link);
+}
+
+/* -- the connection -- */
+
+static void fail_calls(struct gateway_link *link)
+{
+    struct call *call;
+
+    while ((call = list_first(&link->calls, struct call, in_link))) {
+        list_unlink(&call->in_link);
+        if (call->fn)
+            call->fn(call->userdata, NULL);
+        free(call);
+    }
+}
+
+static void disconnect(struct gateway_link *link)
+{
+    link->on_io = loop_remove(link->on_io);
+    if (link->fd >= 0)
+        close(steal_fd(&link->fd));
+    strbuf_reset(&link->input);
+    strbuf_reset(&link->output);
+    if (link->state == LINK_UP)
+        link->state = LINK_STARTING;
+    fail_calls(link);
+}
+
+/* The process lives but the connection broke: connect again. */
+static void reconnect(struct gateway_link *link)
+{
+    disconnect(link);
+    if (link->state == LINK_STARTING && !link->timer)
+        set_timer(link, CONNECT_INTERVAL, try_connect);
+}
+
+static void take_reply(struct gateway_link *link, const json_t *reply)
+{
+    int64_t id = json_get_int(reply, "id", 0);
+    struct call *call;
+
+    list_for_each (call, &link->calls, in_link)
+        if (call->id == id)
+            break;
+    if (&call->in_link == &link->calls)
+        return;
+    list_unlink(&call->in_link);
+    if (call->fn)
+        call->fn(call->userdata, reply);
+    free(call);
+}
+
+static void take_line(struct gateway_link *link, const char *line, size_t length)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    cleanup_json json_t *message = json_parse(line, length, &error);
+    const char *event;
+
+    if (!message) {
+        log_warning("gateway sent what is not JSON", "error", error.message);
+        return;
+    }
+    event = json_get_string(message, "event", NULL);
+    if (!event)
+        take_reply(link, message);
+    else if (strcmp(event, "replica") == 0)
+        link->options.on_replica(link->options.userdata, json_get_string(message, "id", ""),
+                                 json_get_string(message, "state", ""), json_get_string(message, "message", NULL),
+                                 json_get_bool(message, "killed", true));
+}
+
+static void take_lines(struct gateway_link *link)
+{
+    char *end;
+
+    while (link->fd >= 0 && (end = memchr(link->input.data, '\n', link->input.length))) {
+        size_t length = (size_t)(end - link->input.data);
+        cleanup_free char *line = xstrndup(link->input.data, length);
+
+        strbuf_consume(&link->input, length + 1);
+        take_line(link, line, length);
+    }
+}
+
+static void receive(struct gateway_link *link)
+{
+    for (;;) {
+        char *room = strbuf_reserve(&link->input, 16384);
+        ssize_t n = room ? recv(link->fd, room, 16384, MSG_DONTWAIT) : 0;
+
+        if (n > 0) {
+            strbuf_commit(&link->input, (size_t)n);
+            continue;
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            break;
+        take_lines(link);
+        reconnect(link);
+        return;
+    }
+    take_lines(link);
+}
+
+static void transmit(struct gateway_link *link)
+{
+    while (link->output.length) {
+        ssize_t n = send(link->fd, link->output.data, link->output.length, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+        if (n > 0) {
+            strbuf_consume(&link->output, (size_t)n);
+            continue;
+        }
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            break;
+        reconnect(link);
+        return;
+    }
+    loop_update_fd(link->on_io, EPOLLIN | (link->output.length ? EPOLLOUT : 0));
+}
+
+static void on_io(void *userdata, uint32_t events)
+{
+    struct gateway_link *link = userdata;
+
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        receive(link);
+    if (link->fd >= 0 && (events & EPOLLOUT))
+        transmit(link);
+}
+
+static void try_connect(void *userdata)
+{
+    struct gateway_link *link = userdata;
+
+    link->timer = NULL;
+    if (link->state != LINK_STARTING)
+        return;
+    if (net_connect_unix(link->socket_path, &link->fd, NULL) < 0) {
+        set_timer(link, CONNECT_INTERVAL, try_connect);
+        return;
+    }
+    fcntl(link->fd, F_SETFL, O_NONBLOCK);
+    link->on_io = loop_add_fd(link->loop, link->fd, EPOLLIN, on_io, link);
+    link->state = LINK_UP;
+    link->options.on_up(link->options.userdata);
+}
+
+void gateway_link_call(struct gateway_link *link, json_t *request, gateway_reply_fn fn, void *userdata)
+{
+    cleanup_json json_t *owned = request;
+    cleanup_free char *text = NULL;
+    struct call *call;
+
+    if (link->state != LINK_UP) {
+        if (fn)
+            fn(userdata, NULL);
+        return;
+    }
+    call = xnew0(struct call);
+    call->id = ++link->last_id;
+    call->fn = fn;
+    call->userdata = userdata;
+    list_append(&link->calls, &call->in_link);
+    json_set_int(request, "id", call->id);
+    text = json_text(request);
+    strbuf_adds(&link->output, text);
+    strbuf_addc(&link->output, '\n');
+    if (link->output.overflowed)
+        reconnect(link);
+    else
+        transmit(link);
+}
+
+/* -- the process -- */
+
+static void on_process_end(void *userdata, uint32_t events)
+{
+    struct gateway_link *link = userdata;
+    char pid[16];
+    int status;
+
+    snprintf(pid, sizeof(pid), "%d", (int)link->process.pid);
+    waitpid(link->process.pid, &status, WNOHANG); /* it may be our child, or of an earlier daemon */
+    log_warning("gateway ended, starts again", "pid", pid);
+    link->on_exit = loop_remove(link->on_exit);
+    close(steal_fd(&link->pidfd));
+    link->process = (struct proc_id){0};
+    link->state = LINK_DOWN;
+    disconnect(link);
+    link->restarts++;
+    if (clock_monotonic_ns() - link->started_ns > STEADY)
+        link->delay_ns = 0;
+    start_later(link);
+}
+
+/* Watches the process that `process` names. */
+static int watch(struct gateway_link *link, struct error *error)
+{
+    link->pidfd = proc_open(&link->process, error);
+    if (link->pidfd < 0)
+        return -1;
+    link->on_exit = loop_add_fd(link->loop, link->pidfd, EPOLLIN, on_process_end, link);
+    link->started_ns = clock_monotonic_ns();
+    link->state = LINK_STARTING;
+    if (!link->timer)
+        set_timer(link, 0, try_connect);
+    return 0;
+}
+
+static int write_record(struct gateway_link *link, struct error *error)
+{
+    cleanup_free char *arguments = strvec_join(&link->argv, "\n"), *text = NULL;
+    cleanup_json json_t *record =
+        json_build("{s:i, s:I, s:s, s:s}", "pid", (int)link->process.pid, "start_time",
+                   (json_int_t)link->process.start_time, "url", link->url, "arguments", arguments);
+
+    text = json_text(record);
+    return fs_write_atomic(link->record_path, text, strlen(text), 0600, error);
+}
+
+static int start(struct gateway_link *link, struct error *error)
+{
+    cleanup_free char *log_path = fs_join(link->directory, "log");
+    cleanup_close int log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    struct proc_spawn spawn = {.argv = (const char *const *)link->argv.items,
+                               .directory = "/",
+                               .stdin_fd = -1,
+                               .stdout_fd = log_fd,
+                               .stderr_fd = log_fd,
+                               .new_session = true};
+    pid_t pid;
+
+    if (log_fd < 0)
+        return error_set_errno(error, errno, "cannot open %s", log_path);
+    if (proc_spawn(&spawn, &pid, error) < 0 || proc_identify(pid, &link->process, error) < 0 ||
+        write_record(link, error) < 0)
+        return -1;
+    return watch(link, error);
+}
+
+static void start_now(void *userdata)
+{
+    struct gateway_link *link = userdata;
+    cleanup_error struct error error = ERROR_INIT;
+
+    link->timer = NULL;
+    link->delay_ns = link->delay_ns ? 2 * link->delay_ns : 50 * NS_PER_MS;
+    if (link->delay_ns > LAST_DELAY)
+        link->delay_ns = LAST_DELAY;
+    if (start(link, &error) < 0) {
+        log_error("cannot start the gateway", "error", error.message);
+        start_later(link);
+    }
+}
+
+static void start_later(struct gateway_link *link)
+{
+    /* A pending timer is one that wanted to connect to the process that ended. */
+    link->timer = loop_remove(link->timer);
+    set_timer(link, link->delay_ns, start_now);
+}
+
+/* Ends a gateway that was started with other arguments; its successor needs its port. */
+static void replace(const struct proc_id *process)
+{
+    proc_signal(process, SIGTERM, NULL);
+    for (int i = 0; i < 100 && proc_is_alive(process); i++) {
+        struct timespec pause = {0, 10 * NS_PER_MS};
+
+        if (i == 99)
+            proc_signal(process, SIGKILL, NULL);
+        nanosleep(&pause, NULL);
+    }
+}
+
+/* The gateway of an earlier daemon. True if it is now ours. */
+static bool attach(struct gateway_link *link)
+{
+    cleanup_json json_t *record = json_parse_file(link->record_path, LIMIT_CONFIG_FILE, NULL);
+    cleanup_free char *arguments = strvec_join(&link->argv, "\n");
+    struct proc_id process = {.pid = (pid_t)json_get_int(record, "pid", 0),
+                              .start_time = (uint64_t)json_get_int(record, "start_time", 0)};
+
+    if (!process.pid || !proc_is_alive(&process))
+        return false;
+    if (strcmp(json_get_string(record, "arguments", ""), arguments) != 0) {
+        replace(&process);
+        return false;
+    }
+    link->process = process;
+    return watch(link, NULL) == 0;
+}
+
+/* The address with a port: the one of the gateway that ran last where a free one is wanted. */
+static int choose_address(struct gateway_link *link, const char *listen, char ret_text[NET_TEXT_SIZE],
+                          struct error *error)
+{
+    cleanup_json json_t *record = json_parse_file(link->record_path, LIMIT_CONFIG_FILE, NULL);
+    const char *last = json_get_string(record, "url", "");
+    struct net_address address, bound;
+    size_t length = strlen(listen);
+    int fd;
+
+    if (net_parse(listen, &address, error) < 0)
+        return -1;
+    if (length < 2 || strcmp(listen + length - 2, ":0") != 0) {
+        net_format(&address, ret_text);
+        return 0;
+    }
+    last = strstr(last, "://");
+    if (last) {
+        snprintf(ret_text, NET_TEXT_SIZE, "%s", last + 3);
+        return 0;
+    }
+    if (net_listen(&address, 1, &fd, &bound, error) < 0)
+        return -1;
+    close(fd);
+    net_format(&bound, ret_text);
+    return 0;
+}
+
+static void build_argv(struct gateway_link *link, const char *address)
+{
+    const struct gateway_link_options *o = &link->options;
+    cleanup_free char *self = o->program ? xstrdup(o->program) : proc_self_path();
+
+    strvec_push(&link->argv, self);
+    strvec_push(&link->argv, "gateway");
+    strvec_push(&link->argv, "--directory");
+    strvec_push(&link->argv, link->directory);
+    strvec_push(&link->argv, "--listen");
+    strvec_push(&link->argv, address);
+    strvec_push(&link->argv, "--introspect");
+    strvec_pushf(&link->argv, "unix:%s/slipway.sock", o->data_directory);
+    if (o->certificate) {
+        strvec_push(&link->argv, "--certificate");
+        strvec_push(&link->argv, o->certificate);
+        strvec_push(&link->argv, "--key");
+        strvec_push(&link->argv, o->key);
+    }
+}
+
+int gateway_link_new(struct loop *loop, const struct gateway_link_options *options, struct gateway_link **ret_link,
+                     struct error *error)
+{
+    struct gateway_link *link = xnew0(struct gateway_link);
+    char address[NET_TEXT_SIZE];
+
+    link->loop = loop;
+    link->options = *options;
+    link->pidfd = link->fd = -1;
+    list_init(&link->calls);
+    strbuf_init(&link->input, LIMIT_CONTROL_LINE);
+    strbuf_init(&link->output, OUTPUT_LIMIT);
+    link->directory = fs_join(options->data_directory, "gateway");
+    link->socket_path = fs_join(link->directory, "control.sock");
+    link->record_path = fs_join(options->data_directory, "gateway.json");
+
+    if (fs_mkdir_all(link->directory, 0711, error) < 0 || choose_address(link, options->listen, address, error) < 0)
+        goto fail;
+    link->url = xasprintf("%s://%s", options->certificate ? "https" : "http", address);
+    build_argv(link, address);
+    if (!attach(link) && start(link, error) < 0)
+        goto fail;
+    *ret_link = link;
+    return 0;
+fail:
+    gateway_link_free(link);
+    return error_wrap(error, "gateway");
+}
+
+struct gateway_link *gateway_link_free(struct gateway_link *link)
+{
+    if (!link)
+        return NULL;
+    disconnect(link);
+    loop_remove(link->on_exit);
+    loop_remove(link->timer);
+    if (link->pidfd >= 0)
+        close(link->pidfd);
+    strvec_release(&link->argv);
+    strbuf_release(&link->input);
+    strbuf_release(&link->output);
+    free(link->directory);
+    free(link->socket_path);
+    free(link->record_path);
+    free(link->url);
+    free(link);
+    return NULL;
+}
+
+bool gateway_link_is_up(const struct gateway_link *link)
+{
+    return link->state == LINK_UP;
+}
+
+const char *gateway_link_url(const struct gateway_link *link)
+{
+    return link->url;
+}
+
+json_t *gateway_link_describe(const struct gateway_link *link)
+{
+    json_t *object = json_build("{s:s, s:s, s:I}", "state", state_names[link->state], "url", link->url, "restarts",
+                                (json_int_t)link->restarts);
+
+    json_object_set_new(object, "pid", link->process.pid ? json_integer(link->process.pid) : json_null());
+    return object;
+}

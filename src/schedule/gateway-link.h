@@ -1,0 +1,48 @@
+/*
+ * The gateway as seen from the daemon: its process and its control connection (gateway/control.h).
+ *
+ *             ┌──────────── ended: again after 0 to 1 s ────────────┐
+ *             ▼                                                      │
+ *     down ──start──▶ starting ──control.sock answers──▶ up ──ended──┤
+ *       └── attach (gateway.json names a living process) ──▶ starting┘
+ *
+ * DATA/gateway.json holds {"pid","start_time","url","arguments"} of the process, so that the next daemon
+ * finds it. One that was started with other arguments is ended and replaced. All functions and callbacks
+ * belong to the loop's thread.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include "util/error.h"
+#include "util/json.h"
+#include "util/loop.h"
+
+struct gateway_link;
+
+struct gateway_link_options {
+    const char *data_directory;    /* absolute */
+    const char *listen;            /* port 0: a free one, kept over restarts */
+    const char *certificate, *key; /* NULL: no TLS */
+    const char *program;           /* NULL: this executable */
+    /* The connection is up, for the first time or again: whatever was sent before is to be sent again. */
+    void (*on_up)(void *userdata);
+    /* A worker's state, as the gateway tells it; message may be NULL. */
+    void (*on_replica)(void *userdata, const char *id, const char *state, const char *message, bool killed);
+    void *userdata;
+};
+
+/* Starts or attaches. Copies the options. */
+int gateway_link_new(struct loop *loop, const struct gateway_link_options *options, struct gateway_link **ret_link,
+                     struct error *error);
+/* The process goes on. Pending calls are answered with NULL. */
+struct gateway_link *gateway_link_free(struct gateway_link *link);
+
+bool gateway_link_is_up(const struct gateway_link *link);
+const char *gateway_link_url(const struct gateway_link *link);
+/* {"state":"down|starting|up","pid","url","restarts"} */
+json_t *gateway_link_describe(const struct gateway_link *link);
+
+/* reply is borrowed; NULL: the connection was lost before the answer. */
+typedef void (*gateway_reply_fn)(void *userdata, const json_t *reply);
+/* Steals the request and numbers it. fn may be NULL. Answers at once with NULL while the gateway is not up. */
+void gateway_link_call(struct gateway_link *link, json_t *request, gateway_reply_fn fn, void *userdata);

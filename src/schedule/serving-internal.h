@@ -1,0 +1,92 @@
+/*
+ * What the files of serving share. All of it belongs to the loop's thread.
+ */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "core/endpoint.h"
+#include "engine/engine.h"
+#include "schedule/gateway-link.h"
+#include "schedule/serving.h"
+#include "util/hash.h"
+#include "util/map.h"
+
+#define REPLICA_SECRET_SIZE 65 /* 64 hex digits */
+#define REPLICA_KEY_SIZE    40 /* "<id>/1/0" */
+#define FINISHED_COUNT      64 /* deployments whose end serving_wait() can still see */
+
+/* A process that serves one version of one endpoint. */
+struct replica {
+    struct serving *serving;
+    char id[ID_SIZE];
+    char secret[REPLICA_SECRET_SIZE];
+    int64_t endpoint, version; /* rows */
+    enum replica_state state;  /* as in the database */
+    bool is_preparing;         /* a worker thread unpacks and pins; it must not be freed */
+    bool is_running;           /* the engine has it */
+    bool is_connected;         /* the gateway has it */
+    bool was_ready;
+    bool stop_sent;
+    int init_failures;
+    int64_t drain_until_ns; /* DRAINING: ended by force then */
+};
+
+/* Why a version of an endpoint waits before its next replica is launched. */
+struct backoff {
+    int failures;
+    int64_t not_before_ns;
+};
+
+struct serving {
+    struct store *store;
+    struct orchestrator *orchestrator;
+    struct loop *loop;
+    struct engine *engine;
+    struct gateway_link *link; /* NULL: there is no gateway, nothing is served */
+    struct map replicas;       /* id → struct replica, owned */
+    struct map backoffs;       /* "endpoint/version" → struct backoff, owned */
+    char *sent;                /* route table that the gateway has or is about to have; NULL: none */
+    struct loop_source *wake;  /* one-shot: something is due */
+    int64_t wake_ns;
+    bool is_deciding, decide_again; /* gates, on a worker thread */
+    atomic_bool is_posted, is_closing;
+
+    pthread_mutex_t mutex; /* of what follows */
+    pthread_cond_t ended;
+    struct {
+        int64_t deployment, switch_us; /* -1: it did not become live */
+    } finished[FINISHED_COUNT];
+    size_t n_finished;
+};
+
+/* serving.c */
+/* Asks for a reconciliation: it runs on the loop, later, once for all who asked. */
+void serving_reconcile(struct serving *serving);
+/* Makes sure that a reconciliation runs within the delay. */
+void serving_wake_in(struct serving *serving, int64_t delay_ns);
+/* A deployment is over. */
+void serving_finished(struct serving *serving, int64_t deployment, int64_t switch_us);
+/* Ends the pending deployment of a version that is not live yet, if there is one. */
+void serving_fail_deployment(struct serving *serving, int64_t endpoint, int64_t version, const char *message);
+
+/* serving-replica.c */
+struct replica *replica_new(struct serving *serving, const char *id);
+void replica_free(void *replica);
+char *replica_key(const struct replica *replica, char buffer[REPLICA_KEY_SIZE]);
+/* Makes the row and starts to launch. */
+int replica_start(struct serving *serving, int64_t endpoint, int64_t version, struct error *error);
+/* Gives it no more requests (the caller leaves it out of the routes), and ends it when it has none. */
+void replica_drain(struct replica *replica, int64_t patience_ns);
+void replica_stop(struct replica *replica, int signal, const char *reason);
+/* It is over: the row, the directory, the pins. Frees it unless a worker thread still has it. */
+void replica_forget(struct replica *replica);
+/* State with its event in a transaction of its own; a failure is logged. */
+void replica_enter(struct replica *replica, enum replica_state state, const char *reason, const char *message);
+void replica_failed(struct replica *replica, const char *reason, const char *message);
+/* From the gateway and from the engine. */
+void replica_on_gateway(struct replica *replica, const char *state, const char *message, bool killed);
+void replica_on_engine(struct replica *replica, const char *directory, enum engine_event event);
+/* Rows of an earlier daemon: finds their processes. */
+int replicas_load(struct serving *serving, struct error *error);
+struct backoff *serving_backoff(struct serving *serving, int64_t endpoint, int64_t version);
