@@ -3,6 +3,7 @@
 
 /* The order is that of the reference. */
 const struct http_route *const api_tables[] = {
+    system_routes,
     status_routes,
     NULL,
 };

@@ -8,6 +8,7 @@
 #include "config.h"
 
 extern const struct command bench_commands[];
+extern const struct command serve_commands[];
 extern const struct command status_commands[];
 extern const struct command monitor_commands[];
 
@@ -58,6 +59,7 @@ static const struct command main_commands[] = {
 const struct command *const cli_tables[] = {
     status_commands,
     main_commands,
+    serve_commands,
     bench_commands,
     monitor_commands,
     NULL,

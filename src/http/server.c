@@ -181,6 +181,130 @@ static int start_threads(struct http_server *server, struct error *error)
     return 0;
 }
 
+/* -- listening -- */
+
+static void forget_key(struct listener *listener)
+{
+    if (listener->key)
+        explicit_bzero(listener->key, strlen(listener->key));
+    free(listener->key);
+    free(listener->certificate);
+    listener->key = NULL;
+    listener->certificate = NULL;
+}
+
+static struct listener *listener_free(struct listener *listener)
+{
+    if (!listener)
+        return NULL;
+    if (listener->daemon)
+        MHD_stop_daemon(listener->daemon);
+    if (listener->fd >= 0)
+        close(listener->fd);
+    forget_key(listener);
+    free(listener->unix_path);
+    free(listener->url);
+    free(listener);
+    return NULL;
+}
+DEFINE_CLEANUP(struct listener *, listener_free)
+
+static int read_tls(struct listener *listener, const struct http_listen *listen, struct error *error)
+{
+    if (!listen->certificate != !listen->key)
+        return error_set(error, ERROR_INVALID, "TLS needs both a certificate and a key");
+    if (!listen->certificate)
+        return 0;
+    if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
+        return error_set(error, ERROR_UNSUPPORTED, "libmicrohttpd was built without TLS");
+    if (fs_read(listen->certificate, LIMIT_CONFIG_FILE, &listener->certificate, NULL, error) < 0)
+        return error_wrap(error, "cannot read the certificate");
+    if (fs_read(listen->key, LIMIT_CONFIG_FILE, &listener->key, NULL, error) < 0)
+        return error_wrap(error, "cannot read the key of the certificate");
+    listener->is_tls = true;
+    return 0;
+}
+
+static int open_socket(struct listener *listener, const struct http_listen *listen, struct error *error)
+{
+    struct net_address address, bound;
+    char text[NET_TEXT_SIZE];
+
+    if (listen->unix_path) {
+        if (net_listen_unix(listen->unix_path, 0600, SOMAXCONN, &listener->fd, error) < 0)
+            return -1;
+        listener->is_local = true;
+        listener->unix_path = xstrdup(listen->unix_path);
+        listener->url = xasprintf("unix:%s", listen->unix_path);
+        return 0;
+    }
+    if (net_parse(listen->address, &address, error) < 0 ||
+        net_listen(&address, SOMAXCONN, &listener->fd, &bound, error) < 0)
+        return -1;
+    listener->url = xasprintf("%s://%s", listener->is_tls ? "https" : "http", net_format(&bound, text));
+    return 0;
+}
+
+int http_server_listen(struct http_server *server, const struct http_listen *listen, char **ret_url,
+                       struct error *error)
+{
+    __attribute__((cleanup(listener_free_cleanup))) struct listener *listener = xnew0(struct listener);
+
+    listener->server = server;
+    listener->fd = -1;
+    if (read_tls(listener, listen, error) < 0 || open_socket(listener, listen, error) < 0)
+        return -1;
+    if (ret_url)
+        *ret_url = xstrdup(listener->url);
+    server->listeners = xreallocarray(server->listeners, server->n_listeners + 1, sizeof(*server->listeners));
+    server->listeners[server->n_listeners++] = steal_ptr(listener);
+    return 0;
+}
+
+static int start_daemon(struct listener *listener, struct error *error)
+{
+    int threads = listener->server->options.threads ?: 2;
+    struct MHD_OptionItem items[] = {
+        {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_message, listener},
+        {MHD_OPTION_LISTEN_SOCKET, listener->fd, NULL},
+        {MHD_OPTION_THREAD_POOL_SIZE, threads, NULL},
+        {MHD_OPTION_THREAD_STACK_SIZE, (intptr_t)STACK_SIZE, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, LIMIT_HTTP_CONNECTIONS, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, LIMIT_HTTP_IDLE_SECONDS, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)CONNECTION_POOL, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (intptr_t)(8 * KIB), NULL},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, listener},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, listener},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, listener},
+        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)keep_escapes, NULL},
+        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
+        {MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL},
+        {listener->is_tls ? MHD_OPTION_HTTPS_MEM_KEY : MHD_OPTION_END, 0, listener->key},
+        {MHD_OPTION_HTTPS_MEM_CERT, 0, listener->certificate},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG | MHD_ALLOW_UPGRADE |
+                     MHD_ALLOW_SUSPEND_RESUME | (listener->is_tls ? MHD_USE_TLS : 0);
+
+    listener->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, listener, MHD_OPTION_ARRAY, items,
+                                        MHD_OPTION_END);
+    forget_key(listener);
+    if (!listener->daemon)
+        return error_set(error, ERROR_INVALID, "cannot serve on %s: %s", listener->url,
+                         *listener->message ? listener->message : "libmicrohttpd failed");
+    listener->fd = -1;
+    return 0;
+}
+
+int http_server_start(struct http_server *server, struct error *error)
+{
+    for (size_t i = 0; i < server->n_listeners; i++)
+        if (start_daemon(server->listeners[i], error) < 0)
+            return -1;
+    return 0;
+}
+
 /* -- life -- */
 
 int http_server_new(const struct http_server_options *options, struct http_server **ret_server, struct error *error)
@@ -207,7 +331,7 @@ int http_server_new(const struct http_server_options *options, struct http_serve
 
 static void quiesce(struct listener *listener)
 {
-    int fd = MHD_quiesce_daemon(listener->daemon);
+    int fd = listener->daemon ? MHD_quiesce_daemon(listener->daemon) : -1;
 
     if (fd >= 0)
         close(fd);
@@ -242,15 +366,6 @@ static void stop_streaming(struct http_server *server)
     pthread_join(server->streamer, NULL);
 }
 
-static struct listener *listener_free(struct listener *listener)
-{
-    if (listener->daemon)
-        MHD_stop_daemon(listener->daemon);
-    free(listener->unix_path);
-    free(listener);
-    return NULL;
-}
-
 struct http_server *http_server_free(struct http_server *server)
 {
     if (!server)
@@ -282,113 +397,6 @@ struct http_server *http_server_free(struct http_server *server)
 struct loop *http_server_loop(struct http_server *server)
 {
     return server->loop;
-}
-
-/* -- listening -- */
-
-struct tls {
-    char *certificate, *key;
-};
-
-static void tls_release(struct tls *tls)
-{
-    free(tls->certificate);
-    if (tls->key)
-        explicit_bzero(tls->key, strlen(tls->key));
-    free(tls->key);
-}
-
-static int read_tls(const struct http_listen *listen, struct tls *ret, struct error *error)
-{
-    if (!listen->certificate != !listen->key)
-        return error_set(error, ERROR_INVALID, "TLS needs both a certificate and a key");
-    if (!listen->certificate)
-        return 0;
-    if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
-        return error_set(error, ERROR_UNSUPPORTED, "libmicrohttpd was built without TLS");
-    if (fs_read(listen->certificate, LIMIT_CONFIG_FILE, &ret->certificate, NULL, error) < 0)
-        return error_wrap(error, "cannot read the certificate");
-    if (fs_read(listen->key, LIMIT_CONFIG_FILE, &ret->key, NULL, error) < 0)
-        return error_wrap(error, "cannot read the key of the certificate");
-    return 0;
-}
-
-static int start_daemon(struct listener *listener, int fd, const struct tls *tls, struct error *error)
-{
-    int threads = listener->server->options.threads ?: 2;
-    struct MHD_OptionItem items[] = {
-        {MHD_OPTION_EXTERNAL_LOGGER, (intptr_t)on_message, listener},
-        {MHD_OPTION_LISTEN_SOCKET, fd, NULL},
-        {MHD_OPTION_THREAD_POOL_SIZE, threads, NULL},
-        {MHD_OPTION_THREAD_STACK_SIZE, (intptr_t)STACK_SIZE, NULL},
-        {MHD_OPTION_CONNECTION_LIMIT, LIMIT_HTTP_CONNECTIONS, NULL},
-        {MHD_OPTION_CONNECTION_TIMEOUT, LIMIT_HTTP_IDLE_SECONDS, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)CONNECTION_POOL, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_INCREMENT, (intptr_t)(8 * KIB), NULL},
-        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)on_connection, listener},
-        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)on_completed, listener},
-        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)on_target, listener},
-        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)keep_escapes, NULL},
-        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
-        {MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, NULL},
-        {tls->key ? MHD_OPTION_HTTPS_MEM_KEY : MHD_OPTION_END, 0, tls->key},
-        {MHD_OPTION_HTTPS_MEM_CERT, 0, tls->certificate},
-        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)"NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2"},
-        {MHD_OPTION_END, 0, NULL},
-    };
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG | MHD_ALLOW_UPGRADE |
-                     MHD_ALLOW_SUSPEND_RESUME | (tls->key ? MHD_USE_TLS : 0);
-
-    listener->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, listener, MHD_OPTION_ARRAY, items,
-                                        MHD_OPTION_END);
-    if (!listener->daemon)
-        return error_set(error, ERROR_INVALID, "%s", *listener->message ? listener->message : "libmicrohttpd failed");
-    return 0;
-}
-
-static int open_socket(const struct http_listen *listen, const char *scheme, int *ret_fd, char **ret_url,
-                       struct error *error)
-{
-    struct net_address address, bound;
-    char text[NET_TEXT_SIZE];
-
-    if (listen->unix_path) {
-        *ret_url = xasprintf("unix:%s", listen->unix_path);
-        return net_listen_unix(listen->unix_path, 0600, SOMAXCONN, ret_fd, error);
-    }
-    if (net_parse(listen->address, &address, error) < 0 ||
-        net_listen(&address, SOMAXCONN, ret_fd, &bound, error) < 0)
-        return -1;
-    *ret_url = xasprintf("%s://%s", scheme, net_format(&bound, text));
-    return 0;
-}
-
-int http_server_listen(struct http_server *server, const struct http_listen *listen, char **ret_url,
-                       struct error *error)
-{
-    CLEANUP(tls_release) struct tls tls = {NULL, NULL};
-    struct listener *listener;
-    cleanup_free char *url = NULL;
-    cleanup_close int fd = -1;
-
-    if (read_tls(listen, &tls, error) < 0 || open_socket(listen, tls.key ? "https" : "http", &fd, &url, error) < 0)
-        return -1;
-
-    listener = xnew0(struct listener);
-    listener->server = server;
-    listener->is_local = listen->unix_path;
-    listener->is_tls = tls.key;
-    listener->unix_path = xstrdup_null(listen->unix_path);
-    if (start_daemon(listener, fd, &tls, error) < 0) {
-        listener_free(listener);
-        return error_wrap(error, "cannot serve on %s", url);
-    }
-    steal_fd(&fd);
-    server->listeners = xreallocarray(server->listeners, server->n_listeners + 1, sizeof(*server->listeners));
-    server->listeners[server->n_listeners++] = listener;
-    if (ret_url)
-        *ret_url = steal_ptr(url);
-    return 0;
 }
 
 /* -- statistics -- */

@@ -3,7 +3,8 @@
  *
  *     http_server_new(&options, &server, error);
  *     http_server_listen(server, &(struct http_listen){.unix_path = "/data/slipway.sock"}, NULL, error);
- *     http_server_listen(server, &(struct http_listen){.address = "127.0.0.1:8470"}, url, error);
+ *     http_server_listen(server, &(struct http_listen){.address = "127.0.0.1:8470"}, &url, error);
+ *     http_server_start(server, error);
  *     ...
  *     http_server_free(server);       no handler runs any more when it returns
  *
@@ -64,10 +65,13 @@ struct http_listen {
     const char *address;   /* "127.0.0.1:8470", "[::1]:0"; port 0 takes a free one */
     const char *certificate, *key; /* PEM files; both or neither */
 };
-/* Starts to answer. *ret_url ("http://127.0.0.1:8470", "unix:/data/slipway.sock"; to be freed) may be
+/* Before the start. Opens the socket: who connects from here on waits for the start. *ret_url ("http://127.0.0.1:8470", "unix:/data/slipway.sock"; to be freed) may be
  * NULL. */
 int http_server_listen(struct http_server *server, const struct http_listen *listen, char **ret_url,
                        struct error *error);
+
+/* Starts to answer on all listeners. */
+int http_server_start(struct http_server *server, struct error *error);
 
 /* The loop of the streaming thread; loop_post() to it from anywhere. */
 struct loop *http_server_loop(struct http_server *server);

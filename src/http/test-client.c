@@ -138,6 +138,7 @@ static int set_up(void **state)
     assert_ok(http_server_new(&options, &fixture->server, &error), &error);
     assert_ok(http_server_listen(fixture->server, &(struct http_listen){.unix_path = socket}, &fixture->unix_url, &error), &error);
     assert_ok(http_server_listen(fixture->server, &(struct http_listen){.address = "127.0.0.1:0"}, &fixture->tcp_url, &error), &error);
+    assert_ok(http_server_start(fixture->server, &error), &error);
     assert_ok(http_client_new(&(struct http_client_options){.url = fixture->unix_url}, &fixture->client, &error), &error);
     *state = fixture;
     return 0;

@@ -129,7 +129,8 @@ static int set_up(void **state)
     options.spool_directory = mkdtemp(fixture->directory);
     fixture->socket = fs_join(fixture->directory, "socket");
     if (http_server_new(&options, &fixture->server, &error) < 0 ||
-        http_server_listen(fixture->server, &(struct http_listen){.unix_path = fixture->socket}, NULL, &error) < 0)
+        http_server_listen(fixture->server, &(struct http_listen){.unix_path = fixture->socket}, NULL, &error) < 0 ||
+        http_server_start(fixture->server, &error) < 0)
         fail_msg("%s", error.message);
     *state = fixture;
     return 0;
