@@ -57,9 +57,9 @@ static const struct command main_commands[] = {
 
 /* The order is that of the help. */
 const struct command *const cli_tables[] = {
+    serve_commands,
     status_commands,
     main_commands,
-    serve_commands,
     bench_commands,
     monitor_commands,
     NULL,

@@ -1,6 +1,8 @@
 #include <string.h>
 #include "api/api.h"
 #include "cli/reference.h"
+#include "config.h"
+#include "http/openapi.h"
 #include "util/limits.h"
 #include "util/parse.h"
 #include "util/xalloc.h"
@@ -121,6 +123,14 @@ static void put_route(FILE *out, const struct http_route *route)
         put_values(out, q->values);
         fputs(" |\n", out);
     }
+}
+
+void reference_openapi(FILE *out)
+{
+    cleanup_json json_t *document = openapi_describe(api_tables, SLIPWAY_VERSION);
+    cleanup_free char *text = json_text_pretty(document);
+
+    fprintf(out, "%s\n", text);
 }
 
 void reference_http(FILE *out)

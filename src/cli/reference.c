@@ -175,6 +175,11 @@ static void print_http(FILE *out, command_tables tables)
     reference_http(out);
 }
 
+static void print_openapi(FILE *out, command_tables tables)
+{
+    reference_openapi(out);
+}
+
 static const struct {
     const char *name;
     void (*print)(FILE *out, command_tables tables);
@@ -183,6 +188,7 @@ static const struct {
     {"man", print_man},
     {"limits", print_limits},
     {"http", print_http},
+    {"openapi", print_openapi},
 };
 
 int reference_print(FILE *out, command_tables tables, const char *name, struct error *error)

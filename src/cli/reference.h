@@ -12,3 +12,4 @@ int reference_print(FILE *out, command_tables tables, const char *name, struct e
 /* Parts of it, one a file: the rows of util/limits.h, and those of all routes. */
 void reference_limits(FILE *out);
 void reference_http(FILE *out);
+void reference_openapi(FILE *out);

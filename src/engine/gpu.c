@@ -169,7 +169,7 @@ void gpus_devices(const struct gpus *gpus, const char *list, struct strvec *ret_
         return;
     strvec_split(&indices, list, ',');
     for (size_t i = 0; i < indices.count; i++) {
-        int index = atoi(indices.items[i]);
+        int index = (int)strtol(indices.items[i], NULL, 10);
 
         if (index >= 0 && index < gpus->count)
             strvec_pushf(ret_paths, "/dev/nvidia%u", gpus->devices[index].minor);

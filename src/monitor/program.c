@@ -236,8 +236,8 @@ static void runtime_ended(struct program *program, int status)
     cleanup_free char *path = fs_join(program->directory, "runtime.pid"), *text = NULL, *message = NULL;
 
     program->runtime = 0;
-    if (status == 0 && fs_read(path, 64, &text, NULL, NULL) == 0 && atoi(text) > 0) {
-        init_known(program, atoi(text));
+    if (status == 0 && fs_read(path, 64, &text, NULL, NULL) == 0 && (int)strtol(text, NULL, 10) > 0) {
+        init_known(program, (int)strtol(text, NULL, 10));
         return;
     }
     message = runtime_message(program);

@@ -199,7 +199,7 @@ static int find_environment(struct serving *serving, const char *project, const 
         orchestrator_build(serving->orchestrator, environment.digest[0]);
         return error_set(error, ERROR_UNAVAILABLE, "environment %s is being built", address);
     }
-    if (atoi(status) != 0)
+    if ((int)strtol(status, NULL, 10) != 0)
         return error_set(error, ERROR_CONFLICT, "environment %s could not be built", address);
     *ret_path = steal_ptr(path);
     return 0;
