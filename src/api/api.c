@@ -5,5 +5,9 @@
 const struct http_route *const api_tables[] = {
     system_routes,
     status_routes,
+    job_routes,
+    run_routes,
+    environment_routes,
+    node_routes,
     NULL,
 };

@@ -10,6 +10,10 @@
 
 #include "http/router.h"
 
+extern const struct http_route environment_routes[];
+extern const struct http_route job_routes[];
+extern const struct http_route node_routes[];
+extern const struct http_route run_routes[];
 extern const struct http_route status_routes[];
 extern const struct http_route system_routes[];
 

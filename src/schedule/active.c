@@ -10,6 +10,7 @@
 #include <string.h>
 #include "core/gate.h"
 #include "core/model.h"
+#include "core/token.h"
 #include "schedule/intake.h"
 #include "schedule/orchestrator-private.h"
 #include "util/clock.h"
@@ -499,6 +500,9 @@ static int write_end(struct active *active, const struct verdict *verdict, struc
     if (run_set_state(&tx, run, &change, error) < 0)
         return -1;
     if (run->state == RUN_SUCCEEDED && ask_gate(&tx, run, error) < 0)
+        return -1;
+    if (run_is_final(run->state) && json_get_bool(run->spec, "network", false) &&
+        token_revoke_run(&tx, run->id, error) < 0)
         return -1;
     return db_commit(&tx, error);
 }

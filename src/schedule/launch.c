@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include "core/token.h"
 #include "schedule/builder.h"
 #include "schedule/launch.h"
 #include "schedule/placement.h"
@@ -109,6 +110,19 @@ static int free_port(struct error *error)
     return ntohs(address.sin_port);
 }
 
+/* Only a run that can reach us has a use for it. */
+static int make_token(struct launch *launch, struct store *store, struct error *error)
+{
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+
+    if (!launch->url || !json_get_bool(launch->run->spec, "network", false))
+        return 0;
+    if (db_begin_write(store->db, &tx, error) < 0 ||
+        token_create_for_run(&tx, launch->run->id, launch->run->project, &launch->token, error) < 0)
+        return -1;
+    return db_commit(&tx, error);
+}
+
 int launch_prepare(struct launch *launch, struct store *store, struct error *error)
 {
     cleanup_free char *owner = xasprintf("run:%s", launch->run->id);
@@ -117,7 +131,8 @@ int launch_prepare(struct launch *launch, struct store *store, struct error *err
 
     if (launch->run->code && code_unpack(store, launch->run->code, &launch->code, error) < 0)
         return -1;
-    if (pin_datasets(launch, store, owner, error) < 0 || find_resume(launch, store, owner, error) < 0)
+    if (pin_datasets(launch, store, owner, error) < 0 || find_resume(launch, store, owner, error) < 0 ||
+        make_token(launch, store, error) < 0)
         return -1;
     if (digest)
         launch->environment = builder_directory(store, digest);
