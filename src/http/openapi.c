@@ -60,14 +60,19 @@ static char *operation_id(const struct http_route *route)
 
 /* -- parameters -- */
 
+/* `x-slashes` marks the parameter that takes the rest of the path. */
 static void add_path_parameters(json_t *parameters, const char *path)
 {
     while ((path = strchr(path, '{'))) {
         const char *end = strchr(++path, '}');
-        cleanup_free char *name = xstrndup(path, (size_t)(end - path));
+        bool rest = end - path > 3 && memcmp(end - 3, "...", 3) == 0;
+        cleanup_free char *name = xstrndup(path, (size_t)(end - path) - (rest ? 3 : 0));
+        json_t *parameter = json_build("{s:s, s:s, s:b, s:{s:s, s:i}}", "name", name, "in", "path", "required", 1,
+                                       "schema", "type", "string", "minLength", 1);
 
-        json_array_append_new(parameters, json_build("{s:s, s:s, s:b, s:{s:s, s:i}}", "name", name, "in", "path",
-                                                     "required", 1, "schema", "type", "string", "minLength", 1));
+        if (rest)
+            json_set_bool(parameter, "x-slashes", true);
+        json_array_append_new(parameters, parameter);
         path = end;
     }
 }
@@ -157,7 +162,7 @@ static json_t *success(const struct http_route *route, int status, json_t *schem
     return response;
 }
 
-static json_t *operation(const struct http_route *route, const char *path, json_t *schemas)
+static json_t *operation(const struct http_route *route, json_t *schemas)
 {
     cleanup_free char *id = operation_id(route);
     json_t *o = json_build("{s:s, s:s}", "operationId", id, "summary", route->summary ?: id);
@@ -169,7 +174,7 @@ static json_t *operation(const struct http_route *route, const char *path, json_
         json_object_set_new(o, "tags", json_build("[s]", route->tag));
     json_set_string(o, "x-scope", scope_names[route->scope]);
     json_object_set_new(o, "security", route->scope == SCOPE_NONE ? json_array() : json_build("[{s:[]}]", "bearer"));
-    add_path_parameters(parameters, path);
+    add_path_parameters(parameters, route->path);
     http_query_each(route, add_query_parameter, parameters);
     json_object_set_new(o, "parameters", parameters);
     if (route->body != HTTP_BODY_NONE || route->request)
@@ -195,7 +200,7 @@ static void add_route(json_t *paths, json_t *schemas, const struct http_route *r
     }
     for (char *p = method; *p; p++)
         *p = (char)tolower((unsigned char)*p);
-    json_object_set_new(item, method, operation(route, path, schemas));
+    json_object_set_new(item, method, operation(route, schemas));
 }
 
 json_t *openapi_describe(const struct http_route *const *tables, const char *version)

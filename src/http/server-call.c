@@ -197,7 +197,7 @@ static int prepare_body(struct call *call, struct error *error)
     } else {
         strbuf_init(&call->body, body_limit(route));
         atomic_store(&call->connection->deadline_ns,
-                     clock_monotonic_ns() + LIMIT_HTTP_BODY_SECONDS * NS_PER_SEC);
+                     clock_monotonic_ns() + call->server->options.body_seconds * NS_PER_SEC);
     }
     return 0;
 }
@@ -327,7 +327,7 @@ static enum MHD_Result begin(struct call *call, const char *method)
     exchange->request.method = method;
     exchange->find_header = find_header;
     exchange->header_userdata = call->mhd;
-    atomic_store(&call->connection->deadline_ns, clock_monotonic_ns() + LIMIT_HTTP_BODY_SECONDS * NS_PER_SEC);
+    atomic_store(&call->connection->deadline_ns, clock_monotonic_ns() + call->server->options.body_seconds * NS_PER_SEC);
     call->phase = CALL_BODY;
     if (check_header(call, &error) < 0 || router_find(call->server->router, exchange, &error) < 0 ||
         authorize(call, &error) < 0 || exchange_check_query(exchange, &error) < 0 || prepare_body(call, &error) < 0)

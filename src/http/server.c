@@ -41,7 +41,7 @@ static void on_completed(void *userdata, struct MHD_Connection *mhd, void **stat
     if (!call)
         return;
     atomic_store(&call->connection->deadline_ns,
-                 clock_monotonic_ns() + (LIMIT_HTTP_IDLE_SECONDS + LIMIT_HTTP_HEADER_SECONDS) * NS_PER_SEC);
+                 clock_monotonic_ns() + (LIMIT_HTTP_IDLE_SECONDS + call->server->options.header_seconds) * NS_PER_SEC);
     *state = call_free(call);
 }
 
@@ -72,7 +72,7 @@ static void connection_opened(struct listener *listener, struct MHD_Connection *
 
     connection->listener = listener;
     connection->fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
-    connection->deadline_ns = clock_monotonic_ns() + LIMIT_HTTP_HEADER_SECONDS * NS_PER_SEC;
+    connection->deadline_ns = clock_monotonic_ns() + listener->server->options.header_seconds * NS_PER_SEC;
     if (listener->is_local && getsockopt(connection->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
         connection->peer = (struct http_peer){true, peer.uid, peer.pid};
 
@@ -313,6 +313,8 @@ int http_server_new(const struct http_server_options *options, struct http_serve
 
     signal(SIGPIPE, SIG_IGN); /* a client that leaves is an error of the write, not the end of the program */
     server->options = *options;
+    server->options.header_seconds = options->header_seconds ?: LIMIT_HTTP_HEADER_SECONDS;
+    server->options.body_seconds = options->body_seconds ?: LIMIT_HTTP_BODY_SECONDS;
     server->spool_directory = xstrdup(options->spool_directory);
     server->router = router_new(options->routes);
     server->counters = xcalloc(router_count(server->router) + 1, sizeof(*server->counters));

@@ -50,6 +50,8 @@ struct http_server_options {
     const char *spool_directory; /* bodies that are files are kept here, unlinked, while they arrive */
     int threads;                 /* per listener; 0: 2 */
     int workers;                 /* for slow routes; 0: 2 */
+    int header_seconds;          /* for a header to arrive; 0: LIMIT_HTTP_HEADER_SECONDS */
+    int body_seconds;            /* for a body in JSON to arrive; 0: LIMIT_HTTP_BODY_SECONDS */
 };
 
 /* Two rows that match the same requests are a bug and abort. */

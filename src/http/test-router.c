@@ -1,8 +1,4 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <string.h>
-#include <cmocka.h>
+#include "util/test.h"
 #include "http/exchange.h"
 #include "util/limits.h"
 

@@ -1,17 +1,11 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <string.h>
+#include "util/test.h"
 #include <sys/socket.h>
-#include <cmocka.h>
+#include <time.h>
 #include "http/server.h"
 #include "http/websocket.h"
-#include "util/fs.h"
 #include "util/limits.h"
 #include "util/net.h"
 #include "util/strbuf.h"
-#include "util/xalloc.h"
 
 static int show(struct http_request *request, struct http_response *response, struct error *error)
 {
@@ -123,7 +117,8 @@ static int set_up(void **state)
 {
     struct fixture *fixture = xnew0(struct fixture);
     cleanup_error struct error error = ERROR_INIT;
-    struct http_server_options options = {.routes = tables, .authenticate = authenticate};
+    struct http_server_options options = {.routes = tables, .authenticate = authenticate, .header_seconds = 1,
+                                          .body_seconds = 1};
 
     memcpy(fixture->directory, "/tmp/test-server-XXXXXX", 24);
     options.spool_directory = mkdtemp(fixture->directory);
@@ -283,6 +278,56 @@ static void test_websocket(void **state)
         fail_msg("%s", answer);
 }
 
+/* Sends a byte now and then; every one of them would restart a time-out that counts from the last byte. */
+static void trickle(struct fixture *fixture, const char *begin, const char *bytes)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    struct timespec pause = {0, 200000000};
+    cleanup_close int fd = -1;
+    char answer[4096];
+    int sent;
+
+    if (net_connect_unix(fixture->socket, &fd, &error) < 0)
+        fail_msg("%s", error.message);
+    assert_int_equal(send(fd, begin, strlen(begin), MSG_NOSIGNAL), strlen(begin));
+    for (sent = 0; sent < 50 && send(fd, bytes, 1, MSG_NOSIGNAL) == 1; sent++)
+        nanosleep(&pause, NULL);
+    assert_in_range(sent, 3, 25); /* between 1 s and the sweeper's next turn after it */
+    assert_true(read(fd, answer, sizeof(answer)) <= 0);
+}
+
+static void test_slow_header(void **state)
+{
+    trickle(*state, "GET /open/a HTTP/1.1\r\nX-Slow: ", "x");
+}
+
+static void test_slow_body(void **state)
+{
+    trickle(*state, "POST /things HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", " ");
+}
+
+/* The client is done with sending; it still gets its answer. */
+static void test_half_closed(void **state)
+{
+    struct fixture *fixture = *state;
+    cleanup_error struct error error = ERROR_INIT;
+    const char request[] = "GET /open/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    struct strbuf answer = STRBUF_INIT(64 * KIB);
+    cleanup_close int fd = -1;
+    char piece[512];
+    ssize_t n;
+
+    if (net_connect_unix(fixture->socket, &fd, &error) < 0)
+        fail_msg("%s", error.message);
+    assert_int_equal(send(fd, request, strlen(request), MSG_NOSIGNAL), strlen(request));
+    shutdown(fd, SHUT_WR);
+    while ((n = read(fd, piece, sizeof(piece))) > 0)
+        strbuf_add(&answer, piece, (size_t)n);
+    if (!strstr(answer.data, "\"name\":\"a\""))
+        fail_msg("%s", answer.data);
+    strbuf_release(&answer);
+}
+
 static void test_statistics(void **state)
 {
     struct fixture *fixture = *state;
@@ -302,6 +347,9 @@ int main(void)
         cmocka_unit_test(test_chunked_body_over_the_limit),
         cmocka_unit_test(test_large_file),
         cmocka_unit_test(test_websocket),
+        cmocka_unit_test(test_slow_header),
+        cmocka_unit_test(test_slow_body),
+        cmocka_unit_test(test_half_closed),
         cmocka_unit_test(test_statistics),
     };
 
