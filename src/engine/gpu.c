@@ -1,3 +1,4 @@
+#include <dirent.h>
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,4 +178,23 @@ void gpus_devices(const struct gpus *gpus, const char *list, struct strvec *ret_
     for (size_t i = 0; i < ARRAY_SIZE(common); i++)
         if (fs_exists(common[i]))
             strvec_push(ret_paths, common[i]);
+}
+
+void gpus_libraries(struct strvec *ret_paths)
+{
+    static const char *const directories[] = {"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64",
+                                              "/usr/lib"};
+    static const char *const prefixes[] = {"libcuda.so", "libnvidia-", "libnvcuvid.so"};
+
+    for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
+        cleanup_closedir DIR *directory = opendir(directories[i]);
+        struct dirent *entry;
+
+        while (directory && (entry = readdir(directory)))
+            for (size_t k = 0; k < ARRAY_SIZE(prefixes); k++)
+                if (strncmp(entry->d_name, prefixes[k], strlen(prefixes[k])) == 0 && strstr(entry->d_name, ".so"))
+                    strvec_pushf(ret_paths, "%s/%s", directories[i], entry->d_name);
+    }
+    if (fs_exists("/usr/bin/nvidia-smi"))
+        strvec_push(ret_paths, "/usr/bin/nvidia-smi");
 }

@@ -25,3 +25,5 @@ const char *gpus_note(const struct gpus *gpus);
 
 /* Device nodes that a program needs for the devices in a list "0,2": those that exist. */
 void gpus_devices(const struct gpus *gpus, const char *list, struct strvec *ret_paths);
+/* Files of the driver that a foreign root file system lacks: libraries and nvidia-smi. */
+void gpus_libraries(struct strvec *ret_paths);
