@@ -12,6 +12,7 @@
 #include "util/fs.h"
 #include "util/limits.h"
 #include "util/proc.h"
+#include "util/sanitizer.h"
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
@@ -52,7 +53,7 @@ static int confine(struct error *error)
         {RLIMIT_CORE, 0},
         {RLIMIT_FSIZE, 4 * LIMIT_RULE_OUTPUT},
         {RLIMIT_CPU, LIMIT_RULE_TIME_MS / 1000 + 1},
-        {RLIMIT_AS, LIMIT_RULE_MEMORY},
+        {RLIMIT_AS, SANITIZER ? RLIM_INFINITY : LIMIT_RULE_MEMORY},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
