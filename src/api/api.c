@@ -9,5 +9,8 @@ const struct http_route *const api_tables[] = {
     run_routes,
     environment_routes,
     node_routes,
+    model_routes,
+    gate_routes,
+    endpoint_routes,
     NULL,
 };

@@ -10,8 +10,11 @@
 
 #include "http/router.h"
 
+extern const struct http_route endpoint_routes[];
 extern const struct http_route environment_routes[];
+extern const struct http_route gate_routes[];
 extern const struct http_route job_routes[];
+extern const struct http_route model_routes[];
 extern const struct http_route node_routes[];
 extern const struct http_route run_routes[];
 extern const struct http_route status_routes[];

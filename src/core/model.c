@@ -27,6 +27,8 @@ int model_check_alias(const char *alias, struct error *error)
 {
     if (parse_name(alias, "alias", error) < 0)
         return -1;
+    if (strcmp(alias, "newest") == 0 || strcmp(alias, "latest") == 0)
+        return error_set(error, ERROR_INVALID, "'%s' always means the newest version and cannot be an alias", alias);
     if (isdigit((unsigned char)alias[0]))
         return error_set(error, ERROR_INVALID, "alias '%s' begins with a digit; it must begin with a letter, to "
                                                "differ from a version number", alias);

@@ -1,0 +1,463 @@
+/* Endpoints, their deployments and logs; the gateway's own word on them. */
+#include <string.h>
+#include "api/daemon.h"
+#include "api/model.h"
+#include "core/endpoint.h"
+#include "core/model.h"
+#include "core/ref.h"
+#include "format/crilog.h"
+#include "schedule/serving.h"
+#include "util/clock.h"
+#include "util/limits.h"
+#include "util/parse.h"
+#include "util/xalloc.h"
+
+#define ROLLBACK_WAIT_MS 5000
+#define LOG_TAIL         (1 * MIB) /* bytes of a log that are read for its last lines */
+
+/* -- schemas -- */
+
+static const struct schema_field options_fields[] = {
+    {"timeout_ms", SCHEMA_INTEGER, .min = 1, .max = 3600000, .doc = "deadline of a request"},
+    {"queue", SCHEMA_INTEGER, .min = 0, .max = 100000, .doc = "requests that may wait"},
+    {"replicas", SCHEMA_INTEGER, .min = 1, .max = LIMIT_REPLICAS, .doc = "processes of a version"},
+    {"public", SCHEMA_BOOLEAN, .doc = "no token is needed"},
+    {"cpus", SCHEMA_NUMBER, .min = 0, .max = 4096, .doc = "cores of a replica; 0: no limit"},
+    {"memory", SCHEMA_INTEGER, .min = 0, .max = 1e15, .doc = "bytes of a replica; 0: no limit"},
+    {"concurrency", SCHEMA_INTEGER, .min = 0, .max = 64,
+     .doc = "requests at a time per replica; 0: what the package says"},
+    {}};
+static const struct schema options_schema = {"EndpointOptions", options_fields, "how an endpoint serves"};
+
+static const struct schema_field route_fields[] = {
+    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED}, {"code_weights", SCHEMA_STRING, SCHEMA_REQUIRED}, {}};
+static const struct schema route_schema = {"EndpointRoute", route_fields, "a version of the model"};
+
+static const struct schema_field replica_fields[] = {
+    {"id", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"code_weights", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"state", SCHEMA_STRING, SCHEMA_REQUIRED,
+     .values = (const char *const[]){"starting", "warming", "ready", "draining", "stopped", "failed", NULL}},
+    {"reason", SCHEMA_STRING, SCHEMA_NULLABLE},
+    {"message", SCHEMA_STRING, SCHEMA_NULLABLE},
+    {}};
+static const struct schema replica_schema = {"Replica", replica_fields, "a process that serves a version"};
+
+static const struct schema_field endpoint_fields[] = {
+    {"name", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"project", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"model", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"follow", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "alias whose moves are deployed by themselves"},
+    {"state", SCHEMA_STRING, SCHEMA_REQUIRED,
+     .values = (const char *const[]){"starting", "ready", "failed", "draining", NULL}},
+    {"options", SCHEMA_OBJECT, SCHEMA_REQUIRED, .object = &options_schema},
+    {"live", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "gets the requests"},
+    {"standby", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "kept loaded for a rollback"},
+    {"next", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "being deployed"},
+    {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema},
+    {"deployment", SCHEMA_OBJECT, SCHEMA_NULLABLE, .doc = "the newest: id, kind, version, state, message"},
+    {"url", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "where it answers"},
+    {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
+    {"created_by", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {}};
+static const struct schema endpoint_schema = {"Endpoint", endpoint_fields, "a served URL"};
+
+static const struct schema_field deployment_fields[] = {
+    {"id", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"endpoint", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"kind", SCHEMA_STRING, SCHEMA_REQUIRED, .values = (const char *const[]){"deploy", "rollback", "follow", NULL}},
+    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"previous", SCHEMA_INTEGER, SCHEMA_NULLABLE},
+    {"state", SCHEMA_STRING, SCHEMA_REQUIRED,
+     .values = (const char *const[]){"pending", "live", "failed", "superseded", NULL}},
+    {"message", SCHEMA_STRING, SCHEMA_NULLABLE},
+    {"actor", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
+    {"ready_at", SCHEMA_TIME, SCHEMA_NULLABLE},
+    {"switched_at", SCHEMA_TIME, SCHEMA_NULLABLE},
+    {"switch_us", SCHEMA_INTEGER, SCHEMA_NULLABLE,
+     .doc = "microseconds from sending the new routes to the gateway to their being in force"},
+    {"total_us", SCHEMA_INTEGER, .doc = "of a rollback: microseconds from the request to the routes being in force"},
+    {}};
+static const struct schema deployment_schema = {"Deployment", deployment_fields, "a change of the live version"};
+
+static const struct schema_field create_fields[] = {
+    {"name", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = LIMIT_NAME},
+    {"model", SCHEMA_STRING, SCHEMA_REQUIRED, .max = 4 * LIMIT_NAME,
+     .doc = "vision/digits@7, @3.5 or @production; an alias is followed"},
+    {"options", SCHEMA_OBJECT, .object = &options_schema},
+    {}};
+static const struct schema create_schema = {"EndpointCreate", create_fields, "a new endpoint"};
+
+static const struct schema_field deploy_fields[] = {
+    {"version", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = 4 * LIMIT_NAME,
+     .doc = "7, 3.5, production, newest, or a full address"},
+    {}};
+static const struct schema deploy_schema = {"EndpointDeploy", deploy_fields, "what is to become live"};
+
+static const struct schema_field log_fields[] = {
+    {"replica", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"time", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"stream", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"text", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {}};
+static const struct schema log_schema = {"ReplicaLogLine", log_fields, "a line that a replica printed"};
+
+/* -- reading -- */
+
+static void add_url(const struct http_request *request, json_t *endpoint)
+{
+    const struct daemon *daemon = request->context;
+    const char *base = daemon->serving ? serving_url(daemon->serving) : NULL;
+    cleanup_free char *url =
+        base ? xasprintf("%s/predict/%s", base, json_get_string(endpoint, "name", "")) : NULL;
+
+    json_set_string(endpoint, "url", url);
+}
+
+static int list_endpoints(struct http_request *request, struct http_response *response, struct error *error)
+{
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    int limit = http_page_limit(request);
+    const char *project, *next = NULL;
+    json_t *items, *item;
+    size_t i;
+
+    if (model_api_begin(request, false, &tx, &project, error) < 0)
+        return -1;
+    items = endpoint_list(&tx, project, http_page_after(request), limit, error);
+    if (!items)
+        return -1;
+    json_array_foreach (items, i, item)
+        add_url(request, item);
+    if (json_array_size(items) == (size_t)limit)
+        next = json_get_string(json_array_get(items, json_array_size(items) - 1), "name", NULL);
+    http_reply_page(response, items, next);
+    return 0;
+}
+
+static int reply_endpoint(struct http_request *request, struct http_response *response, int status, struct db_tx *tx,
+                          const char *project, const char *name, struct error *error)
+{
+    json_t *endpoint = endpoint_describe(tx, project, name, error);
+
+    if (!endpoint)
+        return -1;
+    add_url(request, endpoint);
+    http_reply_json(response, status, endpoint);
+    return 0;
+}
+
+static int get_endpoint(struct http_request *request, struct http_response *response, struct error *error)
+{
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    const char *project;
+
+    if (model_api_begin(request, false, &tx, &project, error) < 0)
+        return -1;
+    return reply_endpoint(request, response, 200, &tx, project, http_path_param(request, "name"), error);
+}
+
+static int list_deployments(struct http_request *request, struct http_response *response, struct error *error)
+{
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    int limit = http_page_limit(request);
+    const char *project;
+    int64_t before;
+    json_t *items;
+
+    if (model_api_before(request, &before, error) < 0 || model_api_begin(request, false, &tx, &project, error) < 0)
+        return -1;
+    items = endpoint_deployments(&tx, project, http_path_param(request, "name"), before, limit, error);
+    if (!items)
+        return -1;
+    model_api_reply_numbers(response, items, limit, "id");
+    return 0;
+}
+
+static int get_deployment(struct http_request *request, struct http_response *response, struct error *error)
+{
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    const char *project;
+    json_t *deployment;
+    int64_t id;
+
+    if (parse_int(http_path_param(request, "id"), 1, INT64_MAX, &id, error) < 0 ||
+        model_api_begin(request, false, &tx, &project, error) < 0)
+        return -1;
+    deployment = endpoint_deployment(&tx, project, id, error);
+    if (!deployment)
+        return -1;
+    http_reply_json(response, 200, deployment);
+    return 0;
+}
+
+static int get_gateway(struct http_request *request, struct http_response *response, struct error *error)
+{
+    const struct daemon *daemon = request->context;
+    json_t *status;
+
+    if (!daemon->serving || !serving_url(daemon->serving))
+        return error_set(error, ERROR_UNAVAILABLE, "this daemon runs without a gateway");
+    status = serving_status(daemon->serving, error);
+    if (!status)
+        return -1;
+    http_reply_json(response, 200, status);
+    return 0;
+}
+
+/* -- changing -- */
+
+/* "vision/digits@7", or only what stands behind '@' where `model` is known. */
+static int resolve(struct db_tx *tx, const char *project, const char *model, const char *text,
+                   struct model_version *ret, struct error *error)
+{
+    cleanup_ref struct ref ref = REF_INIT;
+    const char *version;
+
+    if (model && !strchr(text, '/'))
+        return model_resolve(tx, project, model, strcmp(text, "newest") == 0 ? NULL : text, ret, error);
+    if (ref_parse(text, "model", &ref, error) < 0)
+        return -1;
+    if (ref.project && strcmp(ref.project, project) != 0)
+        return error_set(error, ERROR_INVALID, "'%s' is of project %s, the endpoint of %s", text, ref.project, project);
+    version = ref.version && strcmp(ref.version, "newest") == 0 ? NULL : ref.version;
+    return model_resolve(tx, project, ref.name, version, ret, error);
+}
+
+/* There must be somebody to serve it. */
+static int require_gateway(const struct http_request *request, struct error *error)
+{
+    const struct daemon *daemon = request->context;
+
+    if (!daemon->serving || !serving_url(daemon->serving))
+        return error_set(error, ERROR_UNAVAILABLE, "this daemon runs without a gateway (slipway serve --serve ADDRESS)");
+    return 0;
+}
+
+static int post_endpoint(struct http_request *request, struct http_response *response, struct error *error)
+{
+    const struct daemon *daemon = request->context;
+    cleanup_model_version struct model_version version = MODEL_VERSION_INIT;
+    const char *project, *name = json_get_string(request->json, "name", "");
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    struct endpoint_options options;
+    int64_t deployment;
+
+    endpoint_options_read(json_object_get(request->json, "options"), &options);
+    if (require_gateway(request, error) < 0 || model_api_begin(request, true, &tx, &project, error) < 0 ||
+        resolve(&tx, project, NULL, json_get_string(request->json, "model", ""), &version, error) < 0 ||
+        endpoint_create(&tx, project, name, &version, &options, request->principal->name, &deployment, error) < 0 ||
+        reply_endpoint(request, response, 201, &tx, project, name, error) < 0 || db_commit(&tx, error) < 0)
+        return -1;
+    serving_changed(daemon->serving);
+    return 0;
+}
+
+static int reply_deployment(struct http_response *response, int status, struct db_tx *tx, int64_t id,
+                            struct error *error)
+{
+    json_t *deployment = endpoint_deployment(tx, NULL, id, error);
+
+    if (!deployment)
+        return -1;
+    http_reply_json(response, status, deployment);
+    return 0;
+}
+
+static int post_deploy(struct http_request *request, struct http_response *response, struct error *error)
+{
+    const struct daemon *daemon = request->context;
+    cleanup_model_version struct model_version version = MODEL_VERSION_INIT;
+    const char *project, *name = http_path_param(request, "name");
+    cleanup_json json_t *endpoint = NULL;
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    int64_t deployment;
+
+    if (require_gateway(request, error) < 0 || model_api_begin(request, true, &tx, &project, error) < 0)
+        return -1;
+    endpoint = endpoint_describe(&tx, project, name, error);
+    if (!endpoint ||
+        resolve(&tx, project, json_get_string(endpoint, "model", NULL), json_get_string(request->json, "version", ""),
+                &version, error) < 0 ||
+        endpoint_deploy(&tx, project, name, &version, "deploy", request->principal->name, &deployment, error) < 0 ||
+        reply_deployment(response, 202, &tx, deployment, error) < 0 || db_commit(&tx, error) < 0)
+        return -1;
+    serving_changed(daemon->serving);
+    return 0;
+}
+
+static int post_rollback(struct http_request *request, struct http_response *response, struct error *error)
+{
+    const struct daemon *daemon = request->context;
+    int64_t deployment, switch_us, start = clock_monotonic_ns();
+    const char *project;
+    json_t *reply;
+
+    {
+        cleanup_tx struct db_tx tx = DB_TX_INIT;
+
+        if (require_gateway(request, error) < 0 || model_api_begin(request, true, &tx, &project, error) < 0 ||
+            endpoint_rollback(&tx, project, http_path_param(request, "name"), request->principal->name, &deployment,
+                              error) < 0)
+            return -1;
+        reply = endpoint_deployment(&tx, NULL, deployment, error);
+        if (!reply)
+            return -1;
+        if (db_commit(&tx, error) < 0) {
+            json_decref(reply);
+            return -1;
+        }
+    }
+    serving_changed(daemon->serving);
+    if (serving_wait(daemon->serving, deployment, ROLLBACK_WAIT_MS, &switch_us) && switch_us >= 0) {
+        json_set_string(reply, "state", "live");
+        json_set_int(reply, "switch_us", switch_us);
+        json_set_int(reply, "total_us", (clock_monotonic_ns() - start) / NS_PER_US);
+        json_set_time_ms(reply, "switched_at", clock_wall_ms());
+    }
+    http_reply_json(response, 200, reply);
+    return 0;
+}
+
+static int delete_endpoint(struct http_request *request, struct http_response *response, struct error *error)
+{
+    const struct daemon *daemon = request->context;
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    const char *project;
+
+    if (model_api_begin(request, true, &tx, &project, error) < 0 ||
+        endpoint_remove(&tx, project, http_path_param(request, "name"), request->principal->name, error) < 0 ||
+        db_commit(&tx, error) < 0)
+        return -1;
+    if (daemon->serving)
+        serving_changed(daemon->serving);
+    response->status = 204;
+    return 0;
+}
+
+/* -- logs -- */
+
+/* What a program prints need not be UTF-8. */
+static json_t *printable(const char *text, size_t length)
+{
+    json_t *value = json_stringn(text, length);
+    cleanup_free char *copy = NULL;
+
+    if (value)
+        return value;
+    copy = xstrndup(text, length);
+    for (char *p = copy; *p; p++)
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+    return json_string(copy);
+}
+
+static void add_line(json_t *lines, const json_t *replica, const struct crilog_entry *entry)
+{
+    char time[CLOCK_RFC3339_SIZE];
+
+    json_array_append_new(lines, json_build("{s:O, s:O, s:s, s:s, s:o}", "replica", json_object_get(replica, "id"),
+                                            "version", json_object_get(replica, "version"), "time",
+                                            clock_format_ns(entry->time_ns, time), "stream",
+                                            crilog_stream_name(entry->stream), "text",
+                                            printable(entry->text, entry->length)));
+}
+
+/* The last lines of one replica's log, at most `limit`. */
+static json_t *read_log(const struct daemon *daemon, const json_t *replica, int limit)
+{
+    cleanup_free char *path = store_path(daemon->store, "runs/%s/0/log", json_get_string(replica, "id", ""));
+    cleanup_free char *text = NULL;
+    cleanup_fclose FILE *file = fopen(path, "re");
+    json_t *lines = json_array();
+    size_t length, at = 0;
+    long size;
+
+    if (!file)
+        return lines; /* it has not started yet */
+    text = xmalloc(LOG_TAIL);
+    fseek(file, 0, SEEK_END);
+    size = ftell(file);
+    fseek(file, size > (long)LOG_TAIL ? size - (long)LOG_TAIL : 0, SEEK_SET);
+    length = fread(text, 1, LOG_TAIL, file);
+    while (at < length) {
+        struct crilog_entry entry;
+        ssize_t n = crilog_parse(text + at, length - at, &entry, NULL);
+        const char *end;
+
+        if (n == 0)
+            break;
+        if (n > 0) {
+            add_line(lines, replica, &entry);
+            at += (size_t)n;
+        } else { /* the first one may be cut */
+            end = memchr(text + at, '\n', length - at);
+            at = end ? (size_t)(end - text) + 1 : length;
+        }
+        if (json_array_size(lines) > (size_t)limit)
+            json_array_remove(lines, 0);
+    }
+    return lines;
+}
+
+static int get_logs(struct http_request *request, struct http_response *response, struct error *error)
+{
+    const struct daemon *daemon = request->context;
+    const char *project, *wanted = http_query_param(request, "replica");
+    int limit = (int)http_query_int(request, "lines", 100);
+    cleanup_json json_t *endpoint = NULL, *all = json_array();
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    json_t *replica;
+    size_t i;
+
+    if (limit < 1 || limit > 10000)
+        return error_set(error, ERROR_INVALID, "query parameter 'lines' must be 1 to 10000");
+    if (model_api_begin(request, false, &tx, &project, error) < 0)
+        return -1;
+    endpoint = endpoint_describe(&tx, project, http_path_param(request, "name"), error);
+    if (!endpoint)
+        return -1;
+    db_end(&tx);
+    json_array_foreach (json_object_get(endpoint, "replicas"), i, replica) {
+        cleanup_json json_t *lines = NULL;
+
+        if (wanted && strncmp(json_get_string(replica, "id", ""), wanted, strlen(wanted)) != 0)
+            continue;
+        lines = read_log(daemon, replica, limit);
+        json_array_extend(all, lines);
+    }
+    http_reply_page(response, steal_ptr(all), NULL);
+    return 0;
+}
+
+static const struct http_query_row logs_query[] = {
+    {"replica", SCHEMA_STRING, .doc = "only of this replica (the beginning of its id is enough)"},
+    {"lines", SCHEMA_INTEGER, .doc = "newest lines of each replica (100)"},
+    {}};
+
+#define ENDPOINT "/api/v1/endpoints/{name}"
+
+const struct http_route endpoint_routes[] = {
+    {"GET", "/api/v1/endpoints", SCOPE_VIEW, list_endpoints, "list endpoints", .paged = true,
+     .response = &endpoint_schema, .tag = "endpoints"},
+    {"POST", "/api/v1/endpoints", SCOPE_DEVELOP, post_endpoint, "create an endpoint", .request = &create_schema,
+     .body = HTTP_BODY_JSON, .response = &endpoint_schema, .status = 201, .tag = "endpoints"},
+    {"GET", ENDPOINT, SCOPE_VIEW, get_endpoint, "show an endpoint", .response = &endpoint_schema, .tag = "endpoints"},
+    {"DELETE", ENDPOINT, SCOPE_DEVELOP, delete_endpoint, "drain and remove an endpoint", .status = 204,
+     .tag = "endpoints"},
+    {"POST", ENDPOINT "/deploy", SCOPE_DEVELOP, post_deploy,
+     "load a version and make it live when it is ready", .request = &deploy_schema, .body = HTTP_BODY_JSON,
+     .response = &deployment_schema, .status = 202, .tag = "endpoints"},
+    {"POST", ENDPOINT "/rollback", SCOPE_DEVELOP, post_rollback, "make the version before live again",
+     .response = &deployment_schema, .tag = "endpoints"},
+    {"GET", ENDPOINT "/deployments", SCOPE_VIEW, list_deployments, "list deployments, newest first", .paged = true,
+     .response = &deployment_schema, .tag = "endpoints"},
+    {"GET", ENDPOINT "/logs", SCOPE_VIEW, get_logs, "show what the replicas printed", .query = logs_query,
+     .paged = true, .response = &log_schema, .tag = "endpoints"},
+    {"GET", "/api/v1/deployments/{id}", SCOPE_VIEW, get_deployment, "show a deployment",
+     .response = &deployment_schema, .tag = "endpoints"},
+    {"GET", "/api/v1/gateway", SCOPE_VIEW, get_gateway, "show the gateway's state and counters", .tag = "endpoints"},
+    {}};
