@@ -89,6 +89,21 @@ int run_load_node(struct db_tx *tx, const char *run_id, int attempt, int node, s
     return 0;
 }
 
+json_t *run_node_exit(struct db_tx *tx, const char *run_id, int attempt, int node, struct error *error)
+{
+    cleanup_rows struct db_rows rows = DB_ROWS_INIT;
+    int r;
+
+    if (db_query(tx, &rows, error,
+                 "SELECT exit FROM run_nodes WHERE run_id = ? AND attempt = ? AND node = ? AND exit IS NOT NULL", "sii",
+                 run_id, (int64_t)attempt, (int64_t)node) < 0)
+        return NULL;
+    r = db_next(&rows, error);
+    if (r == 0)
+        error_set(error, ERROR_NOT_FOUND, "node %d of run %s has no exit record", node, run_id);
+    return r > 0 ? db_json(&rows, 0, error) : NULL;
+}
+
 static void set_json_column(json_t *object, const char *key, struct db_rows *rows, int column)
 {
     json_t *value = db_is_null(rows, column) ? NULL : db_json(rows, column, NULL);

@@ -157,6 +157,8 @@ int run_set_node_state(struct db_tx *tx, const char *run_id, int attempt, int no
                        const json_t *exit, struct error *error);
 int run_load_node(struct db_tx *tx, const char *run_id, int attempt, int node, struct run_node *ret_node,
                   struct error *error);
+/* The exit record of a node; NULL with ERROR_NOT_FOUND before it has ended. */
+json_t *run_node_exit(struct db_tx *tx, const char *run_id, int attempt, int node, struct error *error);
 /* All nodes of all attempts, in order: [{"attempt","node","role","state","gpus","started_at",…,"exit"}]. */
 json_t *run_nodes(struct db_tx *tx, const char *run_id, struct error *error);
 

@@ -24,10 +24,16 @@
 
 static void active_end(struct active *active);
 
+static void free_node(struct active_node *node)
+{
+    free(node->directory);
+    json_decref(node->exit);
+}
+
 static void free_active(struct active *active)
 {
     for (int i = 0; i < active->n_nodes; i++)
-        free(active->nodes[i].directory);
+        free_node(&active->nodes[i]);
     free(active->nodes);
     launch_free(active->launch);
     run_free(active->run);
@@ -204,6 +210,16 @@ void active_stop(struct active *active)
 
 static void intake_more(void *userdata);
 
+static int load_exit(struct active_node *node, struct error *error)
+{
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+
+    if (db_begin_read(node->orchestrator->store->db, &tx, error) < 0)
+        return -1;
+    node->exit = run_node_exit(&tx, node->run_id, node->attempt, node->index, error);
+    return node->exit ? 0 : -1;
+}
+
 static void intake_work(void *userdata)
 {
     struct active_node *node = userdata;
@@ -216,6 +232,8 @@ static void intake_work(void *userdata)
     node->ended = result.ended;
     node->more = result.more;
     node->started = result.started;
+    if (!node->failed && node->ended && !node->exit)
+        node->failed = load_exit(node, &error) < 0;
     if (node->failed)
         log_error("cannot take in what a node wrote", "run", node->run_id, "error", error.message);
 }
@@ -240,24 +258,25 @@ static bool is_server(const struct active *active, int node)
     return strcmp(run_node_role(active->run, node, &index), "ps") == 0;
 }
 
-static int node_exit_code(struct orchestrator *o, const struct active_node *node, char **ret_reason)
+/* 128 + signal for a killed program, 127 for one that could not be started, as a shell says it. */
+static int node_exit_code(const struct active_node *node)
 {
-    cleanup_free char *path = fs_join(node->directory, "exit.json");
-    cleanup_json json_t *record = json_parse_file(path, LIMIT_HTTP_REPLY, NULL);
-
-    *ret_reason = xstrdup(json_get_string(record, "reason", "exited"));
-    if (json_is_integer(json_object_get(record, "exit_code")))
-        return (int)json_get_int(record, "exit_code", 1);
-    if (json_is_integer(json_object_get(record, "signal")))
-        return 128 + (int)json_get_int(record, "signal", 0);
+    if (json_is_integer(json_object_get(node->exit, "exit_code")))
+        return (int)json_get_int(node->exit, "exit_code", 1);
+    if (json_is_integer(json_object_get(node->exit, "signal")))
+        return 128 + (int)json_get_int(node->exit, "signal", 0);
     return 127;
+}
+
+static const char *node_exit_reason(const struct active_node *node)
+{
+    return json_get_string(node->exit, "reason", "exited");
 }
 
 /* A node is over: others may have nothing to wait for any more. */
 static void node_over(struct active_node *node)
 {
     struct active *active = node->active;
-    cleanup_free char *reason = NULL;
     char key[LAUNCH_KEY_SIZE];
     bool trainers_over = true;
 
@@ -269,7 +288,7 @@ static void node_over(struct active_node *node)
     }
     for (int i = 0; i < active->n_nodes; i++)
         trainers_over &= active->nodes[i].over || is_server(active, i);
-    if (node->is_lost || node_exit_code(active->orchestrator, node, &reason) != 0)
+    if (node->is_lost || node_exit_code(node) != 0)
         signal_nodes(active, SIGTERM, "peer_failed");
     else if (trainers_over)
         signal_nodes(active, SIGTERM, "peers_done");
@@ -292,9 +311,9 @@ static void intake_done(void *userdata)
     node->failures = 0;
     if (node->started)
         node->active->run->state = RUN_RUNNING; /* as the intake has written */
-    if (node->ended) {
+    if (node->ended && node->gone) {
         node_over(node);
-    } else if (node->more || node->again) {
+    } else if (node->more || node->again || (node->gone && !node->final)) {
         node->again = false;
         node->busy = true;
         node->final = node->gone;
@@ -370,13 +389,10 @@ static const struct {
     {"exited", RUN_FAILED, "exit_code", "the program ended with a non-zero exit status", true},
 };
 
-static void judge_node(struct orchestrator *o, const struct active_node *node, struct verdict *verdict)
+static void judge_node(const struct active_node *node, struct verdict *verdict)
 {
-    cleanup_free char *path = fs_join(node->directory, "exit.json");
-    cleanup_json json_t *record = json_parse_file(path, LIMIT_HTTP_REPLY, NULL);
-    const char *message = json_get_string(record, "message", NULL);
-    cleanup_free char *reason = NULL;
-    int code = node_exit_code(o, node, &reason);
+    const char *message = json_get_string(node->exit, "message", NULL), *reason = node_exit_reason(node);
+    int code = node_exit_code(node);
 
     verdict->has_exit_code = true;
     verdict->exit_code = code;
@@ -405,19 +421,15 @@ static const struct active_node *deciding_node(struct active *active)
     const struct active_node *first = NULL;
 
     for (int i = 0; i < active->n_nodes; i++) {
-        cleanup_free char *reason = NULL;
-        int code;
-
         if (is_server(active, i) && active->n_nodes > 1)
             continue;
         if (active->nodes[i].is_lost)
             return &active->nodes[i];
-        code = node_exit_code(active->orchestrator, &active->nodes[i], &reason);
-        if (strcmp(reason, "peer_failed") == 0)
+        if (strcmp(node_exit_reason(&active->nodes[i]), "peer_failed") == 0)
             continue;
         if (!first)
             first = &active->nodes[i];
-        if (code != 0)
+        if (node_exit_code(&active->nodes[i]) != 0)
             return &active->nodes[i];
     }
     return first ? first : &active->nodes[0];
@@ -449,7 +461,7 @@ static void judge(struct active *active, struct verdict *verdict)
                                     .message = xasprintf("node %d vanished without an exit record", node->index),
                                     .may_retry = true};
     else
-        judge_node(active->orchestrator, node, verdict);
+        judge_node(node, verdict);
     if (active->run->stop_requested && verdict->state != RUN_SUCCEEDED) {
         verdict->state = RUN_STOPPED;
         verdict->reason = "stopped_by_user";
@@ -629,7 +641,7 @@ static int load_nodes(struct orchestrator *o, struct active *active, uint64_t *r
     int r;
 
     if (db_begin_read(o->store->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error, "SELECT node, state, gpus FROM run_nodes WHERE run_id = ? AND attempt = ?", "si",
+        db_query(&tx, &rows, error, "SELECT node, state, gpus, exit FROM run_nodes WHERE run_id = ? AND attempt = ?", "si",
                  active->run->id, (int64_t)active->run->attempt) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
@@ -639,6 +651,7 @@ static int load_nodes(struct orchestrator *o, struct active *active, uint64_t *r
             continue;
         active->nodes[index].over = state >= NODE_EXITED;
         active->nodes[index].is_lost = state == NODE_LOST;
+        active->nodes[index].exit = db_is_null(&rows, 3) ? NULL : db_json(&rows, 3, NULL);
         *ret_gpus |= parse_gpus(db_text(&rows, 2));
     }
     return r < 0 ? -1 : 0;

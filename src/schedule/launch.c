@@ -236,7 +236,6 @@ static void fill_environment(const struct launch *launch, int node, const char *
     strvec_pushf(env, "SLIPWAY_ATTEMPT=%d", run->attempt);
     strvec_pushf(env, "SLIPWAY_NODE_ROLE=%s", run_node_role(run, node, &index));
     strvec_pushf(env, "SLIPWAY_NODE_INDEX=%d", node);
-    strvec_push(env, "SLIPWAY_DIR=/slipway");
     strvec_pushf(env, "SLIPWAY_DEVICE=%s", gpus ? "gpu" : "cpu");
     strvec_pushf(env, "CUDA_VISIBLE_DEVICES=%s", gpus ? gpus : "");
     if (run->resources.cpus > 0)

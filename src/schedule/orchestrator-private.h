@@ -22,6 +22,7 @@ struct active_node {
     bool busy;     /* an intake is in flight */
     bool again;    /* something came meanwhile */
     char *directory;
+    json_t *exit;  /* the exit record, once it is stored */
     /* of the intake in flight */
     struct orchestrator *orchestrator;
     char run_id[ID_SIZE];
