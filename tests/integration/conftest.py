@@ -1,7 +1,7 @@
 """The real program, on private data directories.
 
     daemon      a running `slipway serve`; start(), stop(), kill(), restart()
-    client      HTTP to that daemon over its Unix socket (local admin); client.tcp(token) over TCP
+    client      HTTP to that daemon over its Unix socket (local admin); daemon.client(token, daemon.url) over TCP
     cli         cli("dataset", "ls") runs the program against that daemon; cli.json("dataset", "ls") parses
     make_daemon for tests that need several, or options: make_daemon(engine="process", start=False)
 
@@ -24,6 +24,8 @@ import types
 import urllib.parse
 
 import pytest
+
+from contract import Contract
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("SLIPWAY_BINARY", str(ROOT / "build/src/slipway"))
@@ -64,10 +66,11 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Client:
-    """HTTP without a library between the test and the bytes. A connection per request."""
+    """HTTP without a library between the test and the bytes. A connection per request. With a contract,
+    every answer is checked against the daemon's own OpenAPI document."""
 
-    def __init__(self, url, token=None, timeout=60):
-        self.url, self.token, self.timeout = url, token, timeout
+    def __init__(self, url, token=None, timeout=60, contract=None):
+        self.url, self.token, self.timeout, self.contract = url, token, timeout, contract
 
     def connection(self):
         if self.url.startswith("unix:"):
@@ -95,12 +98,15 @@ class Client:
             parsed = json.loads(content)
         except ValueError:
             parsed = None
-        return Reply(
+        reply = Reply(
             status=answer.status,
             headers={name.lower(): value for name, value in answer.getheaders()},
             body=content,
             json=parsed,
         )
+        if self.contract:
+            self.contract.check(method, path, reply.status, reply.headers.get("content-type", ""), parsed)
+        return reply
 
     def call(self, method, path, json_body=None, **options):
         """The JSON of a request that must succeed."""
@@ -218,7 +224,7 @@ class Daemon:
         self.data, self.environment, self.options = pathlib.Path(data), environment, options
         self.process = None
         self.log = self.data.parent / "daemon.log"
-        self.url = self.serve_url = None
+        self.url = self.serve_url = self.contract = None
 
     @property
     def socket(self):
@@ -250,6 +256,8 @@ class Daemon:
         status = wait_until(ready, what="the daemon's first answer")
         self.url = next((url for url in status.get("urls", []) if url.startswith("http")), None)
         self.serve_url = status.get("serve_url")
+        if not self.contract:
+            self.contract = Contract(Client(self.socket).get("/api/v1/openapi.json"))
 
     def log_text(self):
         return self.log.read_text(errors="replace") if self.log.exists() else ""
@@ -276,7 +284,9 @@ class Daemon:
         return self.start()
 
     def client(self, token=None, url=None):
-        return Client(url or self.socket, token)
+        """Over the Unix socket, or to self.url with a token."""
+        of_control = not url or url != self.serve_url
+        return Client(url or self.socket, token, contract=self.contract if of_control else None)
 
     def release(self):
         if self.process and self.process.poll() is None:
