@@ -12,5 +12,11 @@ const struct http_route *const api_tables[] = {
     model_routes,
     gate_routes,
     endpoint_routes,
+    project_routes,
+    token_routes,
+    oauth_routes,
+    blob_routes,
+    event_routes,
+    admin_routes,
     NULL,
 };

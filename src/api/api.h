@@ -17,8 +17,14 @@ extern const struct http_route job_routes[];
 extern const struct http_route model_routes[];
 extern const struct http_route node_routes[];
 extern const struct http_route run_routes[];
+extern const struct http_route admin_routes[];
+extern const struct http_route blob_routes[];
+extern const struct http_route event_routes[];
+extern const struct http_route oauth_routes[];
+extern const struct http_route project_routes[];
 extern const struct http_route status_routes[];
 extern const struct http_route system_routes[];
+extern const struct http_route token_routes[];
 
 /* All tables, ended by NULL. */
 extern const struct http_route *const api_tables[];

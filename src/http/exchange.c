@@ -208,7 +208,7 @@ static const struct http_query_row project_rows[] = {
 
 static bool takes_project(const struct http_route *route)
 {
-    return route->scope == SCOPE_VIEW || route->scope == SCOPE_DEVELOP;
+    return route->scope != SCOPE_NONE;
 }
 
 static const struct http_query_row *find_in(const struct http_query_row *rows, const char *name)

@@ -114,7 +114,7 @@ struct http_route {
     const char *tag;                    /* group in the reference: "datasets" */
 };
 
-/* `project` is taken by every route whose scope is view or develop. */
+/* `project` is taken by every route that has a scope. */
 
 /* Limit of a page, clamped to 1..LIMIT_PAGE, and its cursor (NULL: from the start). */
 int http_page_limit(const struct http_request *request);

@@ -82,7 +82,7 @@ static void remove_files(struct vault *vault, const json_t *batch)
 
     json_array_foreach (batch, i, blob) {
         const char *text = json_get_string(blob, "digest", "");
-        cleanup_free char *path = vault_cold_path(vault, digest_hex(text),
+        cleanup_free char *path = vault_cold_path(vault->directory, digest_hex(text),
                                                   blob_encoding_parse(json_get_string(blob, "encoding", "")));
 
         unlink(path);

@@ -35,7 +35,7 @@ static inline const char *digest_hex(const char text[DIGEST_TEXT_SIZE])
     return text + 7;
 }
 
-/* Where a blob's file is; to be freed. */
-char *vault_cold_path(const struct vault *vault, const char *hex, enum blob_encoding encoding);
+/* Where a blob's file is below a vault's directory; to be freed. */
+char *vault_cold_path(const char *directory, const char *hex, enum blob_encoding encoding);
 /* Where a pinned blob's raw file is when it does not fit into memory; to be freed. */
 char *vault_spill_path(const struct vault *vault, const char *hex);

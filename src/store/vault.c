@@ -14,9 +14,9 @@
 
 /* -- places -- */
 
-char *vault_cold_path(const struct vault *vault, const char *hex, enum blob_encoding encoding)
+char *vault_cold_path(const char *directory, const char *hex, enum blob_encoding encoding)
 {
-    return xasprintf("%s/%.2s/%s%s", vault->directory, hex, hex, encoding == BLOB_ZSTD ? ".zst" : "");
+    return xasprintf("%s/%.2s/%s%s", directory, hex, hex, encoding == BLOB_ZSTD ? ".zst" : "");
 }
 
 char *vault_spill_path(const struct vault *vault, const char *hex)
@@ -166,7 +166,7 @@ static int is_stored(struct vault *vault, struct db_tx *tx, const char *text, st
     r = db_next(&rows, error);
     if (r <= 0)
         return r;
-    path = vault_cold_path(vault, digest_hex(text), blob_encoding_parse(db_text(&rows, 0)));
+    path = vault_cold_path(vault->directory, digest_hex(text), blob_encoding_parse(db_text(&rows, 0)));
     return stat(path, &st) == 0 && st.st_size == db_int(&rows, 1);
 }
 
@@ -191,7 +191,7 @@ static int touch(struct vault *vault, const char *text, struct error *error)
 
 static int move_in(struct vault_put *put, const char *hex, enum blob_encoding encoding, struct error *error)
 {
-    cleanup_free char *path = vault_cold_path(put->vault, hex, encoding);
+    cleanup_free char *path = vault_cold_path(put->vault->directory, hex, encoding);
     cleanup_free char *directory = xstrndup(path, (size_t)(fs_basename(path) - path - 1));
 
     if (mkdir(directory, 0711) == 0) {
@@ -272,7 +272,8 @@ int vault_put_bytes(struct vault *vault, const void *data, size_t length, struct
     return vault_put_finish(steal_ptr(put), NULL, ret_digest, NULL, error);
 }
 
-int vault_put_fd(struct vault *vault, int fd, struct digest *ret_digest, uint64_t *ret_size, struct error *error)
+static int put_fd(struct vault *vault, int fd, const struct digest *expected, struct digest *ret_digest,
+                  uint64_t *ret_size, struct error *error)
 {
     cleanup_put struct vault_put *put = NULL;
     cleanup_free char *buffer = xmalloc(COPY_CHUNK);
@@ -291,7 +292,20 @@ int vault_put_fd(struct vault *vault, int fd, struct digest *ret_digest, uint64_
         if (vault_put_write(put, buffer, (size_t)n, error) < 0)
             return -1;
     }
-    return vault_put_finish(steal_ptr(put), NULL, ret_digest, ret_size, error);
+    return vault_put_finish(steal_ptr(put), expected, ret_digest, ret_size, error);
+}
+
+int vault_put_fd(struct vault *vault, int fd, struct digest *ret_digest, uint64_t *ret_size, struct error *error)
+{
+    return put_fd(vault, fd, NULL, ret_digest, ret_size, error);
+}
+
+int vault_put_expected(struct vault *vault, int fd, const struct digest *expected, uint64_t *ret_size,
+                       struct error *error)
+{
+    struct digest digest;
+
+    return put_fd(vault, fd, expected, &digest, ret_size, error);
 }
 
 int vault_put_path(struct vault *vault, const char *path, struct digest *ret_digest, uint64_t *ret_size,
@@ -351,7 +365,7 @@ int vault_size(struct vault *vault, const struct digest *digest, uint64_t *ret_s
 
 static int open_cold(struct vault *vault, const struct blob *blob, struct error *error)
 {
-    cleanup_free char *path = vault_cold_path(vault, digest_hex(blob->text), blob->encoding);
+    cleanup_free char *path = vault_cold_path(vault->directory, digest_hex(blob->text), blob->encoding);
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 
     if (fd < 0 && errno == ENOENT)
@@ -363,7 +377,7 @@ static int open_cold(struct vault *vault, const struct blob *blob, struct error 
 /* So that the same content can be stored anew; what is left stays for whoever wants to look. */
 static int set_aside(struct vault *vault, const struct blob *blob, struct error *error)
 {
-    cleanup_free char *path = vault_cold_path(vault, digest_hex(blob->text), blob->encoding);
+    cleanup_free char *path = vault_cold_path(vault->directory, digest_hex(blob->text), blob->encoding);
     cleanup_free char *aside = xasprintf("%s.corrupt", path);
 
     if (rename(path, aside) < 0)
@@ -552,7 +566,7 @@ static void take_back_pin(struct vault *vault, const struct blob *blob, const ch
 /* The raw file on disk, under a name of its own while it is pinned. */
 static int spill(struct vault *vault, const struct blob *blob, const char *path, struct error *error)
 {
-    cleanup_free char *cold = vault_cold_path(vault, digest_hex(blob->text), blob->encoding);
+    cleanup_free char *cold = vault_cold_path(vault->directory, digest_hex(blob->text), blob->encoding);
     cleanup_free char *temporary = NULL;
     cleanup_close int fd = -1;
 

@@ -56,6 +56,9 @@ int vault_put_bytes(struct vault *vault, const void *data, size_t length, struct
                     struct error *error);
 /* From the descriptor's current position to its end. */
 int vault_put_fd(struct vault *vault, int fd, struct digest *ret_digest, uint64_t *ret_size, struct error *error);
+/* The same; content that does not have the expected digest is not stored: ERROR_CORRUPT. */
+int vault_put_expected(struct vault *vault, int fd, const struct digest *expected, uint64_t *ret_size,
+                       struct error *error);
 int vault_put_path(struct vault *vault, const char *path, struct digest *ret_digest, uint64_t *ret_size,
                    struct error *error);
 

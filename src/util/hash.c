@@ -144,6 +144,23 @@ char *base64url_encode(const void *data, size_t length)
     return text;
 }
 
+char *base64_decode(const char *text, size_t *ret_length)
+{
+    size_t length = strlen(text);
+    size_t padding = length && text[length - 1] == '=' ? 1 + (length > 1 && text[length - 2] == '=') : 0;
+    cleanup_free char *data = NULL;
+
+    /* OpenSSL trims blanks at the ends; in the middle of a header there are none to be trimmed. */
+    if (length % 4 || strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") < length - padding)
+        return NULL;
+    data = xmalloc(length / 4 * 3 + 1);
+    if (length && EVP_DecodeBlock((unsigned char *)data, (const unsigned char *)text, (int)length) < 0)
+        return NULL;
+    *ret_length = length / 4 * 3 - padding;
+    data[*ret_length] = '\0';
+    return steal_ptr(data);
+}
+
 /*
  *   0                   1                   2                   3
  *  |          unix_ts_ms (48 bits)         |ver=7|   counter (12)  |

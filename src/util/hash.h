@@ -50,6 +50,8 @@ char *base64_encode(const void *data, size_t length, char *buffer);
 
 /* URL-safe base64 without padding (RFC 4648 §5). To be freed by the caller. */
 char *base64url_encode(const void *data, size_t length);
+/* Standard base64 with padding (RFC 4648 §4), NUL-terminated; NULL if it is none. To be freed by the caller. */
+char *base64_decode(const char *text, size_t *ret_length);
 
 #define ID_SIZE 33 /* 32 hex digits and NUL */
 /* A UUIDv7 (RFC 9562 §5.7) as 32 hex digits, so that identifiers sort by time of creation; within one

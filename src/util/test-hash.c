@@ -71,6 +71,25 @@ static void test_text_forms(void **state)
     assert_false(hex_decode("01ag", bytes, 2));
 }
 
+static void test_base64_decode(void **state)
+{
+    static const struct {
+        const char *text, *plain;
+    } rows[] = {{"", ""}, {"YQ==", "a"}, {"YWI=", "ab"}, {"YWJj", "abc"}, {"YWxpY2U6c2xfLV8=", "alice:sl_-_"}};
+    static const char *const wrong[] = {"Y", "YQ", "YQ=", "Y===", "YQ==YQ==", "Y Q=", "YQ==\n", "====", "Y-Q_"};
+    size_t length;
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        cleanup_free char *plain = base64_decode(rows[i].text, &length);
+
+        assert_non_null(plain);
+        assert_string_equal(plain, rows[i].plain);
+        assert_int_equal(length, strlen(rows[i].plain));
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(wrong); i++)
+        assert_null(base64_decode(wrong[i], &length));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -78,6 +97,7 @@ int main(void)
         cmocka_unit_test(test_digest_parse_is_strict),
         cmocka_unit_test(test_ids_increase),
         cmocka_unit_test(test_text_forms),
+        cmocka_unit_test(test_base64_decode),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
