@@ -23,8 +23,11 @@
  *
  *     requests:  [header][submission × slots]            [arena, in pages ...................]
  *                 submit_tail, complete_head              bodies, placed by the gateway
- *     answers:   [header][completion × slots]            [stride bytes for slot 0][… slot 1] …
+ *     answers:   [header][completion × slots]            [stride bytes for slot 0][… slot 1] … [big]
  *                 submit_head, complete_tail, asleep      bodies, written by the worker
+ *
+ * An answer of up to `stride` bytes goes where its slot says; a longer one into `big`, which there is once:
+ * the worker may use it again when complete_head has passed the completion that named it.
  *
  * A slot belongs to the worker from its submission until the gateway has taken its completion; the gateway
  * alone hands slots out, so neither ring can overflow. A submission is *started* once submit_head has passed
@@ -34,7 +37,8 @@
  *
  * Each side has an eventfd that the other writes. Before it sleeps a side stores `asleep` = 1 and looks at
  * its ring once more; the other writes the eventfd only where it sees asleep != 0 after publishing (both
- * sequentially consistent). No side ever spins.
+ * sequentially consistent). The gateway also wakes a sleeping worker after it took a completion in `big`. No
+ * side ever spins.
  */
 #pragma once
 
@@ -72,6 +76,7 @@ struct wire_message {
     uint64_t requests_size, answers_size; /* WELCOME: bytes of the two memfds */
     uint64_t arena_offset;                /* WELCOME: in the first */
     uint64_t answer_offset, answer_stride; /* WELCOME: in the second */
+    uint64_t big_offset, big_size;         /* WELCOME: in the second */
     char id[40];          /* HELLO: 32 hex digits */
     char key[WIRE_KEY];   /* HELLO */
     char text[WIRE_TEXT]; /* HELLO: runtime ("python 3.11.2"); REFUSED, FAILED: why */
@@ -108,12 +113,14 @@ enum wire_status {
     WIRE_STATUS_COUNT_
 };
 
+enum wire_place { WIRE_IN_SLOT = 0, WIRE_IN_BIG = 1 };
+
 struct wire_completion {
     uint32_t slot;
     uint32_t generation;
     uint32_t status;
-    uint32_t reserved;
-    uint64_t length;     /* of the body, from the start of the slot's stride */
+    uint32_t place;      /* enum wire_place */
+    uint64_t length;     /* of the body, from the start of its place */
     uint64_t run_ns;     /* how long the model took */
 };
 _Static_assert(sizeof(struct wire_completion) == 32, "half a cache line");

@@ -12,10 +12,10 @@
 #include "util/loop.h"
 #include "util/xalloc.h"
 
-enum source_kind { SOURCE_FD, SOURCE_TIMER, SOURCE_SIGNAL };
+enum source_kind { SOURCE_FD, SOURCE_TIMER, SOURCE_SIGNAL, SOURCE_PREPARE };
 
 struct loop_source {
-    struct list link; /* in loop->sources, or loop->dead once removed */
+    struct list link; /* in loop->sources or loop->prepares, or loop->dead once removed */
     struct loop *loop;
     enum source_kind kind;
     bool removed; /* freed at the end of the turn, because epoll may still hold it */
@@ -28,6 +28,7 @@ struct loop_source {
         loop_fd_fn fd_fn;
         loop_fn timer_fn;
         loop_signal_fn signal_fn;
+        loop_prepare_fn prepare_fn;
     };
 };
 
@@ -40,7 +41,7 @@ struct post {
 struct loop {
     int epoll_fd;
     int wake_fd;
-    struct list sources, dead;
+    struct list sources, prepares, dead;
     struct loop_source **heap; /* binary heap of timers by due_ns */
     size_t heap_count, heap_capacity;
     pthread_mutex_t post_lock;
@@ -59,6 +60,7 @@ struct loop *loop_new(void)
         epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, loop->wake_fd, &event) < 0)
         abort();
     list_init(&loop->sources);
+    list_init(&loop->prepares);
     list_init(&loop->dead);
     pthread_mutex_init(&loop->post_lock, NULL);
     loop->posts_tail = &loop->posts;
@@ -82,6 +84,8 @@ struct loop *loop_free(struct loop *loop)
     if (!loop)
         return NULL;
     list_for_each_safe(source, tmp, &loop->sources, link)
+        loop_remove(source);
+    list_for_each_safe(source, tmp, &loop->prepares, link)
         loop_remove(source);
     bury(loop);
     while (loop->posts) {
@@ -230,6 +234,16 @@ struct loop_source *loop_add_signal(struct loop *loop, int signal, loop_signal_f
     return source;
 }
 
+struct loop_source *loop_add_prepare(struct loop *loop, loop_prepare_fn fn, void *userdata)
+{
+    struct loop_source *source = source_new(loop, SOURCE_PREPARE, userdata);
+
+    source->prepare_fn = fn;
+    list_unlink(&source->link);
+    list_append(&loop->prepares, &source->link);
+    return source;
+}
+
 struct loop_source *loop_remove(struct loop_source *source)
 {
     struct loop *loop;
@@ -240,7 +254,7 @@ struct loop_source *loop_remove(struct loop_source *source)
     source->removed = true;
     if (source->kind == SOURCE_TIMER)
         heap_remove(loop, source);
-    else
+    else if (source->kind != SOURCE_PREPARE)
         epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
     if (source->kind == SOURCE_SIGNAL)
         close(source->fd);
@@ -342,11 +356,25 @@ static void dispatch(struct loop *loop, const struct epoll_event *event)
     }
 }
 
+static int prepare(struct loop *loop, int timeout_ms)
+{
+    struct loop_source *source, *tmp;
+
+    list_for_each_safe(source, tmp, &loop->prepares, link) {
+        int most = source->prepare_fn(source->userdata);
+
+        if (most >= 0 && (timeout_ms < 0 || most < timeout_ms))
+            timeout_ms = most;
+    }
+    return timeout_ms;
+}
+
 void loop_run_once(struct loop *loop, int timeout_ms)
 {
     struct epoll_event events[64];
     int n;
 
+    timeout_ms = prepare(loop, timeout_ms);
     if (loop->heap_count) {
         int64_t left = (loop->heap[0]->due_ns - clock_monotonic_ns() + NS_PER_MS - 1) / NS_PER_MS;
 

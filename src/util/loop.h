@@ -10,7 +10,7 @@
  * source, also the one that is running. All functions belong to that thread, except loop_post() and
  * loop_stop(), which any thread (and no signal handler) may call.
  *
- * One turn: wait until the nearest timer; run due timers in order of their time; run posted work in
+ * One turn: call what prepares; wait until the nearest timer; run due timers in order of their time; run posted work in
  * order of posting; dispatch ready descriptors. A descriptor is removed before it is closed.
  */
 #pragma once
@@ -25,6 +25,7 @@ struct loop_source;
 typedef void (*loop_fd_fn)(void *userdata, uint32_t events);
 typedef void (*loop_fn)(void *userdata);
 typedef void (*loop_signal_fn)(void *userdata, int signal);
+typedef int (*loop_prepare_fn)(void *userdata);
 
 struct loop *loop_new(void);
 /* Frees the loop and all its sources; descriptors stay open. Accepts NULL; returns NULL. */
@@ -48,6 +49,10 @@ struct loop_source *loop_add_interval(struct loop *loop, int64_t interval_ns, lo
 /* Blocks the signal in the calling thread (start other threads afterwards, so that they inherit it)
  * and delivers it through the loop. */
 struct loop_source *loop_add_signal(struct loop *loop, int signal, loop_signal_fn fn, void *userdata);
+
+/* Calls fn before every wait, for libraries that have their own idea of time or work to flush. It returns the
+ * most milliseconds that the loop may wait, or -1. It may add and remove sources, but not this one. */
+struct loop_source *loop_add_prepare(struct loop *loop, loop_prepare_fn fn, void *userdata);
 
 /* Accepts NULL; returns NULL. Do not remove a one-shot timer that has fired. */
 struct loop_source *loop_remove(struct loop_source *source);

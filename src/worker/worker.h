@@ -22,6 +22,7 @@
 #define SLIPWAY_API __attribute__((visibility("default")))
 
 struct slipway_worker;
+struct slipway_request;
 
 /* One request, and where its answer goes. `body` is read-only memory and valid until answer() returns. */
 struct slipway_request {
@@ -30,11 +31,15 @@ struct slipway_request {
     const char *body;
     uint64_t length;
     char *answer;    /* room for the answer or an error's message, written by the callback */
-    uint64_t answer_max;
+    uint64_t answer_max; /* bytes there; slipway_request_reserve() finds room for more */
     uint64_t answer_length;
     int64_t deadline_ns; /* CLOCK_MONOTONIC */
     unsigned char trace[24];
+    struct slipway_worker *worker;
 };
+
+/* Makes room for a long answer: answer and answer_max change. NULL if it is more than can be sent. */
+SLIPWAY_API char *slipway_request_reserve(struct slipway_request *request, uint64_t length);
 
 /* Answers one request; called one at a time. */
 typedef void (*slipway_answer_fn)(void *userdata, struct slipway_request *request);

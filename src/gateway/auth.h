@@ -1,0 +1,28 @@
+/*
+ * Who may call: bearer tokens, checked by introspection (RFC 7662) and remembered (cache.h).
+ *
+ * A token is remembered by its SHA-256, never as text, until its `exp` and at most the configured time; a bad
+ * one for AUTH_NEGATIVE_MS. While the introspection server is away, remembered tokens work and others get 503,
+ * never 401. Calls that wait for the same token share one introspection.
+ */
+#pragma once
+
+#include <stdint.h>
+#include "util/error.h"
+
+#define AUTH_NEGATIVE_MS   5000 /* a bad token is refused without asking again */
+#define AUTH_TIMEOUT_MS    5000 /* of an introspection */
+#define AUTH_MAX_PENDING   1000 /* introspections at a time; beyond: 503 */
+
+struct auth;
+struct call;
+struct endpoint;
+struct gateway;
+
+int auth_new(struct gateway *gateway, struct auth **ret_auth, struct error *error);
+struct auth *auth_free(struct auth *auth);
+
+/* Checks the call's token, now or later: call_authorised(), or call_fail() with 401, 403 or 503. */
+void auth_check(struct auth *auth, struct call *call);
+/* Forgets a token (64 hex digits) or, with NULL, all. Returns how many. */
+size_t auth_revoke(struct auth *auth, const char *sha256_hex);

@@ -1,0 +1,238 @@
+#include <string.h>
+#include "gateway/auth.h"
+#include "gateway/balance.h"
+#include "gateway/call.h"
+#include "gateway/gateway.h"
+#include "http/router.h"
+#include "util/clock.h"
+#include "util/parse.h"
+#include "util/xalloc.h"
+
+static void call_free(struct call *call)
+{
+    list_unlink(&call->link);
+    loop_remove(call->deadline);
+    if (call->codec->release)
+        call->codec->release(call);
+    if (call->route)
+        route_unref(call->route);
+    endpoint_unref(call->endpoint);
+    free(call->version);
+    free(call->encoded);
+    free(call);
+}
+
+static void count(struct call *call, enum outcome outcome)
+{
+    if (!call->route)
+        return;
+    call->route->stats.outcomes[outcome]++;
+    duration_add(&call->route->stats.latency, clock_monotonic_ns() - call->arrived_ns);
+}
+
+/* Takes the call out of whatever holds it. */
+static void detach(struct call *call)
+{
+    balance_cancel(call->gateway, call);
+    list_unlink(&call->link);
+}
+
+static void fail(struct call *call, enum outcome outcome, enum error_code code, const char *message)
+{
+    int status = http_status_of(code);
+
+    detach(call);
+    count(call, outcome);
+    if (call->request) {
+        if (outcome == OUTCOME_QUEUE_FULL || outcome == OUTCOME_UNAVAILABLE)
+            loop_request_add_header(call->request, "Retry-After", "1");
+        if (code == ERROR_UNAUTHENTICATED)
+            loop_request_add_header(call->request, "WWW-Authenticate", "Bearer");
+        call->codec->fail(call->request, status, code, message);
+    }
+    call_free(call);
+}
+
+void call_fail(struct call *call, enum outcome outcome, enum error_code code, const char *format, ...)
+{
+    cleanup_free char *message = NULL;
+    va_list args;
+
+    va_start(args, format);
+    message = xvasprintf(format, args);
+    va_end(args);
+    fail(call, outcome, code, message);
+}
+
+static void call_error(struct call *call, enum outcome outcome, struct error *error)
+{
+    fail(call, outcome, error->code, error->message);
+}
+
+void call_cancel(struct call *call)
+{
+    detach(call);
+    count(call, OUTCOME_CANCELLED);
+    call_free(call);
+}
+
+/* What an answer's status means to the client. */
+static const struct {
+    enum outcome outcome;
+    enum error_code code;
+} status_rows[] = {
+    [WIRE_STATUS_OK] = {OUTCOME_OK, ERROR_NONE},
+    [WIRE_STATUS_FAILED] = {OUTCOME_MODEL_ERROR, ERROR_INTERNAL},
+    [WIRE_STATUS_INVALID] = {OUTCOME_INVALID, ERROR_INVALID},
+    [WIRE_STATUS_EXPIRED] = {OUTCOME_TIMEOUT, ERROR_TIMEOUT},
+    [WIRE_STATUS_TOO_LARGE] = {OUTCOME_MODEL_ERROR, ERROR_INTERNAL},
+    [WIRE_STATUS_UNSUPPORTED] = {OUTCOME_INVALID, ERROR_INVALID},
+};
+_Static_assert(ARRAY_SIZE(status_rows) == WIRE_STATUS_COUNT_, "a row for each status");
+
+/* A worker's message is not trusted to be text. */
+static char *printable(const char *body, size_t length)
+{
+    char *text = xstrndup(body, length < WIRE_TEXT ? length : WIRE_TEXT);
+    cleanup_json json_t *string = json_string(text);
+
+    if (string)
+        return text;
+    for (char *p = text; *p; p++) {
+        if ((unsigned char)*p >= 0x80)
+            *p = '?';
+    }
+    return text;
+}
+
+void call_answer(struct call *call, uint32_t status, const char *body, size_t length, int64_t run_ns)
+{
+    cleanup_error struct error error = ERROR_INIT;
+
+    duration_add(&call->route->stats.run, run_ns);
+    call->worker = NULL;
+    if (status != WIRE_STATUS_OK) {
+        cleanup_free char *message = printable(body, length);
+
+        fail(call, status_rows[status].outcome, status_rows[status].code, message);
+        return;
+    }
+    if (call->codec->encode(call, body, length, &error) < 0) {
+        call_error(call, OUTCOME_MODEL_ERROR, &error);
+        return;
+    }
+    count(call, OUTCOME_OK);
+    call_free(call);
+}
+
+static void on_deadline(void *userdata)
+{
+    struct call *call = userdata;
+
+    call->deadline = NULL;
+    call_fail(call, OUTCOME_TIMEOUT, ERROR_TIMEOUT, "no answer within %.3f s",
+              (double)(call->deadline_ns - call->arrived_ns) / NS_PER_SEC);
+}
+
+static int parse_trace(struct call *call)
+{
+    const char *text = loop_request_header(call->request, "traceparent");
+
+    if (!text || strlen(text) < 55 || text[2] != '-' || text[35] != '-' || text[52] != '-')
+        return 0;
+    {
+        char trace_id[33], parent_id[17];
+
+        memcpy(trace_id, text + 3, 32);
+        memcpy(parent_id, text + 36, 16);
+        trace_id[32] = parent_id[16] = '\0';
+        call->has_trace = hex_decode(trace_id, call->trace, 16) && hex_decode(parent_id, call->trace + 16, 8);
+    }
+    return 0;
+}
+
+/* The deadline that the client wishes, at most the endpoint's. */
+static int take_timeout(struct call *call, int64_t *ret_ms, struct error *error)
+{
+    const char *text = loop_request_header(call->request, "Slipway-Timeout-Ms");
+    int64_t ms;
+
+    if (!text)
+        return 0;
+    if (parse_int(text, 1, INT32_MAX, &ms, error) < 0)
+        return error_wrap(error, "header Slipway-Timeout-Ms");
+    if (ms < *ret_ms)
+        *ret_ms = ms;
+    return 0;
+}
+
+void call_start(struct gateway *gateway, struct loop_request *request, const struct codec *codec,
+                struct endpoint *endpoint, const char *version)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    struct call *call = xnew0(struct call);
+    int64_t timeout_ms = endpoint->timeout_ms;
+
+    list_init(&call->link);
+    call->gateway = gateway;
+    call->request = request;
+    call->codec = codec;
+    call->endpoint = endpoint;
+    endpoint_ref(endpoint);
+    call->version = xstrdup_null(version);
+    call->arrived_ns = clock_monotonic_ns();
+    loop_request_set_data(request, call);
+    endpoint->stats.requests++;
+    if (take_timeout(call, &timeout_ms, &error) < 0) {
+        call_error(call, OUTCOME_INVALID, &error);
+        return;
+    }
+    parse_trace(call);
+    call->deadline_ns = call->arrived_ns + timeout_ms * NS_PER_MS;
+    call->deadline = loop_add_timer(gateway->loop, timeout_ms * NS_PER_MS, on_deadline, call);
+    if (endpoint->is_public)
+        call_authorised(call);
+    else
+        auth_check(gateway->auth, call);
+}
+
+static int choose_route(struct call *call, struct error *error)
+{
+    const struct endpoint *endpoint = call->endpoint;
+    const char *sticky = endpoint->sticky ? loop_request_header(call->request, endpoint->sticky) : NULL;
+    struct route *route = endpoint_route(call->endpoint, call->version, sticky);
+
+    if (!route && call->version)
+        return error_set(error, ERROR_NOT_FOUND, "endpoint %s does not serve version %s", endpoint->name,
+                         call->version);
+    if (!route)
+        return error_set(error, ERROR_UNAVAILABLE, "endpoint %s serves no version", endpoint->name);
+    route_ref(route);
+    call->route = route;
+    return 0;
+}
+
+void call_authorised(struct call *call)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    const char *body;
+    size_t length;
+
+    list_unlink(&call->link);
+    if (choose_route(call, &error) < 0) {
+        call_error(call, OUTCOME_UNAVAILABLE, &error);
+        return;
+    }
+    if (call->codec->local) {
+        call->codec->local(call);
+        call_free(call);
+        return;
+    }
+    body = loop_request_body(call->request, &length);
+    if (call->codec->decode(call, body, length, &error) < 0) {
+        call_error(call, OUTCOME_INVALID, &error);
+        return;
+    }
+    call->gateway->auth_stats.reached_model++;
+    balance_enqueue(call->gateway, call);
+}

@@ -1,0 +1,56 @@
+/*
+ * One inference request in the gateway, from arrival to answer.
+ *
+ *     authorising ──▶ queued ──▶ running ──▶ (answered, freed)
+ *          │             │          │
+ *          └─────────────┴──────────┴──▶ ended: refused, timed out, or its client left
+ *
+ * A call that ends while it runs leaves its slot in the ring; the answer is dropped when it comes. So a call is
+ * freed the moment it is answered, and nothing refers to it afterwards.
+ */
+#pragma once
+
+#include "gateway/codec.h"
+#include "gateway/route.h"
+#include "gateway/stats.h"
+#include "http/server-loop.h"
+#include "util/list.h"
+
+struct gateway;
+
+enum call_state { CALL_AUTHORISING, CALL_QUEUED, CALL_RUNNING };
+
+struct call {
+    struct list link; /* of the authorisation it waits for, or in route->queue */
+    struct gateway *gateway;
+    struct loop_request *request; /* NULL: a shadow, nobody waits */
+    const struct codec *codec;
+    struct endpoint *endpoint; /* referenced */
+    struct route *route;       /* referenced; NULL before routing */
+    char *version;             /* that was asked for; NULL: any */
+    enum call_state state;
+    struct worker *worker;     /* while running */
+    int slot;
+    uint32_t kind;
+    char *encoded;             /* body for the worker where the codec made one; else the request's own */
+    size_t encoded_length;
+    void *codec_state;         /* between decode and encode */
+    struct loop_source *deadline;
+    int64_t arrived_ns, deadline_ns;
+    char trace[24];
+    bool has_trace;
+};
+
+/* Ends the call with an answer of the worker. Frees it. */
+void call_answer(struct call *call, uint32_t status, const char *body, size_t length, int64_t run_ns);
+/* Ends the call with an error. `outcome` is counted if a route is known. Frees it. */
+void call_fail(struct call *call, enum outcome outcome, enum error_code code, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
+/* The client left. Frees it. */
+void call_cancel(struct call *call);
+
+/* Takes an inference request that arrived (its body is there) on. */
+void call_start(struct gateway *gateway, struct loop_request *request, const struct codec *codec,
+                struct endpoint *endpoint, const char *version);
+/* Continues after the token was looked at. */
+void call_authorised(struct call *call);

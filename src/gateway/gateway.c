@@ -1,0 +1,104 @@
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+#include "gateway/call.h"
+#include "gateway/gateway.h"
+#include "gateway/listener.h"
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/log.h"
+
+/* A worker that makes its eventfd blocking and fills it could hold up our write to it. The signal ends the
+ * write with EINTR; ring.c then takes it for what it is. */
+#define WATCHDOG_MS 250
+
+static void on_alarm(int signal)
+{
+}
+
+static void start_watchdog(void)
+{
+    struct sigaction action = {.sa_handler = on_alarm}; /* no SA_RESTART: that is the point */
+    struct itimerval interval = {.it_interval = {.tv_usec = WATCHDOG_MS * 1000},
+                                 .it_value = {.tv_usec = WATCHDOG_MS * 1000}};
+
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &interval, NULL);
+}
+
+static void on_drain_tick(void *userdata)
+{
+    struct gateway *gateway = userdata;
+
+    if (!loop_server_pending(gateway->server) || clock_monotonic_ns() >= gateway->drain_until_ns)
+        loop_stop(gateway->loop);
+}
+
+static void on_stop_signal(void *userdata, int signal)
+{
+    struct gateway *gateway = userdata;
+
+    if (gateway->draining) {
+        loop_stop(gateway->loop);
+        return;
+    }
+    log_info("draining", "signal", strsignal(signal));
+    gateway->draining = true;
+    gateway->drain_until_ns = clock_monotonic_ns() + gateway->options->grace_ms * NS_PER_MS;
+    loop_server_drain(gateway->server);
+    loop_add_interval(gateway->loop, 20 * NS_PER_MS, on_drain_tick, gateway);
+}
+
+static void raise_file_limit(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
+static int open_all(struct gateway *gateway, struct error *error)
+{
+    cleanup_free char *control = fs_join(gateway->options->directory, "control.sock");
+    cleanup_free char *workers = fs_join(gateway->options->directory, "worker.sock");
+
+    if (fs_mkdir_all(gateway->options->directory, 0755, error) < 0 || auth_new(gateway, &gateway->auth, error) < 0 ||
+        listener_open(gateway, error) < 0 || workers_open(gateway, workers, &gateway->workers, error) < 0)
+        return -1;
+    /* Last: who can connect here finds everything in place. */
+    return control_open(gateway, control, &gateway->control, error);
+}
+
+static void close_all(struct gateway *gateway)
+{
+    loop_server_free(gateway->server);
+    gateway->workers = workers_close(gateway->workers);
+    gateway->auth = auth_free(gateway->auth);
+    routes_release(&gateway->routes);
+    gateway->control = control_close(gateway->control);
+    loop_free(gateway->loop);
+}
+
+int gateway_run(const struct gateway_options *options, struct error *error)
+{
+    struct gateway gateway = {.options = options, .loop = loop_new()};
+    int result;
+
+    signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
+    routes_init(&gateway.routes);
+    loop_add_signal(gateway.loop, SIGTERM, on_stop_signal, &gateway);
+    loop_add_signal(gateway.loop, SIGINT, on_stop_signal, &gateway);
+    result = open_all(&gateway, error);
+    if (result == 0) {
+        start_watchdog();
+        loop_run(gateway.loop);
+        log_info("stopped", "requests", "answered");
+    }
+    close_all(&gateway);
+    return result;
+}

@@ -1,0 +1,50 @@
+/*
+ * The gateway program: takes inference requests from the network and has them answered by workers.
+ *
+ *     gateway.c   life cycle: sockets, start, drain      listener.c  HTTP: which call is it, is it allowed
+ *     route.c     endpoints, versions, replicas          call.c      one request from arrival to answer
+ *     auth.c      tokens; cache.c remembers them         balance.c   queues, and who runs what
+ *     oip.c, predict.c  protocols                        worker.c    one connected worker; ring.c its memory
+ *     control.c   the daemon's orders                    stats.c     counters
+ *
+ * One thread owns everything and never blocks: no lock anywhere. DIRECTORY holds control.sock (mode 0600) and
+ * worker.sock; the directory is seen by every replica.
+ */
+#pragma once
+
+#include "gateway/auth.h"
+#include "gateway/control.h"
+#include "gateway/route.h"
+#include "gateway/stats.h"
+#include "gateway/worker.h"
+#include "http/server-loop.h"
+#include "util/loop.h"
+
+struct gateway_options {
+    const char *directory;
+    const char *const *listen;  /* addresses, ended by NULL */
+    const char *unix_path;      /* also listen there; NULL: not */
+    const char *certificate, *key;
+    const char *introspect;     /* "unix:/path", "http://host:port/path"; NULL: only public endpoints work */
+    const char *introspect_path; /* of a Unix socket; NULL: /api/v1/oauth2/introspect */
+    const char *introspect_token; /* bearer token for an external server; NULL: none */
+    int64_t token_ttl_ms;       /* most time that a good token is remembered */
+    int64_t grace_ms;           /* for running requests at SIGTERM */
+};
+#define GATEWAY_OPTIONS_INIT {.token_ttl_ms = 60000, .grace_ms = 30000}
+
+struct gateway {
+    const struct gateway_options *options;
+    struct loop *loop;
+    struct loop_server *server;
+    struct routes routes;
+    struct auth *auth;
+    struct auth_stats auth_stats;
+    struct control *control;
+    struct workers *workers;
+    bool draining;
+    int64_t drain_until_ns;
+};
+
+/* Runs until SIGTERM or SIGINT and the drain after it. Prints "listening on URL" lines to standard error's log. */
+int gateway_run(const struct gateway_options *options, struct error *error);

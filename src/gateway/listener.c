@@ -1,0 +1,338 @@
+#include <string.h>
+#include "config.h"
+#include "gateway/call.h"
+#include "gateway/codec.h"
+#include "gateway/gateway.h"
+#include "gateway/listener.h"
+#include "gateway/oip.h"
+#include "http/exchange.h"
+#include "http/router.h"
+#include "util/json.h"
+#include "util/limits.h"
+#include "util/log.h"
+#include "util/xalloc.h"
+
+#define MAX_CONNECTIONS 10000
+
+/* What a path asks for. `model` is the endpoint's name in the URL. */
+struct target {
+    const struct surface *surface;
+    char *model, *version;
+};
+
+typedef void (*answer_fn)(struct gateway *gateway, struct loop_request *request, const struct target *target);
+
+/*
+ * One row for each call. Paths with "{m}" take the endpoint's name, which may hold '/', and for the v2 protocol
+ * an optional "/versions/{v}" before `suffix`. A row has a codec (then the request becomes a call) or an answer.
+ */
+struct surface {
+    const char *method;
+    const char *prefix; /* the whole path where takes_model is false */
+    bool takes_model;
+    const char *suffix;
+    const struct codec *codec;
+    answer_fn answer;
+};
+
+static void target_release(struct target *target)
+{
+    free(target->model);
+    free(target->version);
+}
+
+/* -- answers without a model -- */
+
+static void reply_text(struct loop_request *request, int status, const char *text)
+{
+    loop_request_reply(request, status, "text/plain; charset=utf-8", text, strlen(text));
+}
+
+static void answer_server(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    oip_reply(request, 200,
+              json_build("{s:s, s:s, s:[s,s,s]}", "name", "slipway", "version", SLIPWAY_VERSION, "extensions",
+                         "binary_tensor_data", "statistics", "model_configuration"));
+}
+
+static bool all_ready(const struct gateway *gateway)
+{
+    struct map_iterator it = {0};
+
+    if (gateway->draining)
+        return false;
+    while (map_next(&gateway->routes.endpoints, &it)) {
+        if (!endpoint_is_ready(it.value))
+            return false;
+    }
+    return true;
+}
+
+static void answer_live(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    oip_reply(request, 200, json_build("{s:b}", "live", 1));
+}
+
+static void answer_ready(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    bool ready = all_ready(gateway);
+
+    if (ready)
+        oip_reply(request, 200, json_build("{s:b}", "ready", 1));
+    else
+        oip_fail(request, 503, ERROR_UNAVAILABLE, "not every endpoint is ready");
+}
+
+static void answer_health(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    bool ready = all_ready(gateway);
+
+    oip_reply(request, ready ? 200 : 503,
+              json_build("{s:s, s:i}", "status", ready ? "ready" : "not_ready", "endpoints",
+                         (int)map_count(&gateway->routes.endpoints)));
+}
+
+static void answer_ping(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    reply_text(request, 200, "\n");
+}
+
+static void answer_version(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    reply_text(request, 200, SLIPWAY_VERSION "\n");
+}
+
+static void answer_metrics(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    struct strbuf text = STRBUF_INIT(64 * MIB);
+    size_t length;
+    char *data;
+
+    stats_format(gateway, &text);
+    data = strbuf_detach(&text, &length);
+    loop_request_reply_take(request, 200, "text/plain; version=0.0.4; charset=utf-8", data, length);
+}
+
+static void answer_model_ready(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    struct endpoint *endpoint = routes_find(&gateway->routes, target->model);
+    const struct route *route = endpoint && target->version ? endpoint_route(endpoint, target->version, NULL) : NULL;
+    bool ready = target->version ? route && route_is_ready(route) : endpoint && endpoint_is_ready(endpoint);
+    cleanup_free char *message = NULL;
+
+    if (ready && !gateway->draining) {
+        oip_reply(request, 200, json_build("{s:s, s:b}", "name", target->model, "ready", 1));
+        return;
+    }
+    message = xasprintf(endpoint && (route || !target->version) ? "model %s is not ready" : "there is no model %s",
+                        target->model);
+    oip_fail(request, endpoint && (route || !target->version) ? 503 : 404, ERROR_UNAVAILABLE, message);
+}
+
+static const struct surface surfaces[] = {
+    {"POST", "/predict/", true, "", .codec = &predict_codec},
+    {"POST", "/v2/models/", true, "/infer", .codec = &oip_codec},
+    {"GET", "/v2/models/", true, "/ready", .answer = answer_model_ready},
+    {"GET", "/v2/models/", true, "/stats", .codec = &oip_stats_codec},
+    {"GET", "/v2/models/", true, "/config", .codec = &oip_config_codec},
+    {"GET", "/v2/models/", true, "", .codec = &oip_metadata_codec},
+    {"GET", "/v2", .answer = answer_server},
+    {"GET", "/v2/", .answer = answer_server},
+    {"GET", "/v2/health/live", .answer = answer_live},
+    {"GET", "/v2/health/ready", .answer = answer_ready},
+    {"GET", "/health", .answer = answer_health},
+    {"GET", "/ping", .answer = answer_ping},
+    {"GET", "/version", .answer = answer_version},
+    {"GET", "/metrics", .answer = answer_metrics},
+};
+
+static bool ends_with(const char *text, size_t length, const char *suffix)
+{
+    size_t n = strlen(suffix);
+
+    return length >= n && !memcmp(text + length - n, suffix, n);
+}
+
+static char *decode_part(const char *text, size_t length)
+{
+    char *part = NULL;
+
+    if (!memchr(text, '%', length))
+        return xstrndup(text, length);
+    return http_percent_decode(text, length, false, &part, NULL) == 0 ? part : NULL;
+}
+
+/* Splits "digits", "digits/versions/7"; false if it is neither. */
+static bool take_model(const char *text, size_t length, bool versions, struct target *target)
+{
+    static const char word[] = "/versions/";
+    const char *at = versions ? memmem(text, length, word, sizeof(word) - 1) : NULL;
+
+    if (at) {
+        const char *version = at + sizeof(word) - 1;
+
+        target->version = decode_part(version, (size_t)(text + length - version));
+        if (!target->version || !*target->version || strchr(target->version, '/'))
+            return false;
+        length = (size_t)(at - text);
+    }
+    target->model = decode_part(text, length);
+    return target->model && *target->model;
+}
+
+static bool path_matches(const struct surface *surface, const char *path)
+{
+    size_t n = strlen(surface->prefix), length = strlen(path);
+
+    if (!surface->takes_model)
+        return !strcmp(path, surface->prefix);
+    return length > n && !strncmp(path, surface->prefix, n) && ends_with(path, length, surface->suffix);
+}
+
+/* 0, or the status of the refusal. */
+static int find_target(struct loop_request *request, struct target *target)
+{
+    const char *path = loop_request_path(request), *method = loop_request_method(request);
+    bool known = false;
+
+    for (size_t i = 0; i < ARRAY_SIZE(surfaces) && !target->surface; i++) {
+        if (!path_matches(&surfaces[i], path))
+            continue;
+        known = true;
+        if (!strcmp(method, surfaces[i].method) || (!strcmp(method, "HEAD") && !strcmp(surfaces[i].method, "GET")))
+            target->surface = &surfaces[i];
+    }
+    if (!target->surface)
+        return known ? 405 : 404;
+    if (target->surface->takes_model) {
+        size_t begin = strlen(target->surface->prefix), end = strlen(path) - strlen(target->surface->suffix);
+
+        if (begin >= end ||
+            !take_model(path + begin, end - begin, target->surface->codec != &predict_codec, target))
+            return 404;
+        if (!target->version && loop_request_query(request, "version"))
+            target->version = xstrdup(loop_request_query(request, "version"));
+    }
+    return 0;
+}
+
+static void refuse(struct loop_request *request, int status, enum error_code code, const char *message)
+{
+    const struct codec *codec = !strncmp(loop_request_path(request), "/v2", 3) ? &oip_codec : &predict_codec;
+
+    codec->fail(request, status, code, message);
+}
+
+static struct endpoint *find_endpoint(struct gateway *gateway, struct loop_request *request,
+                                      const struct target *target)
+{
+    struct endpoint *endpoint = routes_find(&gateway->routes, target->model);
+    cleanup_free char *message = NULL;
+
+    if (endpoint)
+        return endpoint;
+    message = xasprintf("there is no endpoint %.100s", target->model);
+    refuse(request, 404, ERROR_NOT_FOUND, message);
+    return NULL;
+}
+
+static void refuse_path(struct loop_request *request, int status)
+{
+    cleanup_free char *message = NULL;
+
+    if (status == 405)
+        message = xasprintf("%.20s is not a method of %.200s", loop_request_method(request), loop_request_path(request));
+    else
+        message = xasprintf("there is no %.200s", loop_request_path(request));
+    refuse(request, status, status == 405 ? ERROR_INVALID : ERROR_NOT_FOUND, message);
+}
+
+static uint64_t on_head(void *context, struct loop_request *request)
+{
+    CLEANUP(target_release) struct target target = {0};
+    struct gateway *gateway = context;
+    int status = find_target(request, &target);
+    struct endpoint *endpoint;
+
+    if (status) {
+        refuse_path(request, status);
+        return LIMIT_HTTP_DISCARD;
+    }
+    if (!target.surface->codec)
+        return 0;
+    endpoint = find_endpoint(gateway, request, &target);
+    if (!endpoint)
+        return LIMIT_HTTP_DISCARD;
+    if (!endpoint->is_public && !loop_request_header(request, "Authorization")) {
+        gateway->auth_stats.requests++;
+        gateway->auth_stats.no_token++;
+        endpoint->stats.requests++;
+        endpoint->stats.unauthenticated++;
+        loop_request_add_header(request, "WWW-Authenticate", "Bearer");
+        refuse(request, 401, ERROR_UNAUTHENTICATED, "a bearer token is needed: Authorization: Bearer TOKEN");
+    }
+    return (uint64_t)endpoint->body_limit;
+}
+
+static void on_request(void *context, struct loop_request *request)
+{
+    CLEANUP(target_release) struct target target = {0};
+    struct gateway *gateway = context;
+    int status = find_target(request, &target);
+    struct endpoint *endpoint;
+
+    if (status) {
+        refuse_path(request, status);
+        return;
+    }
+    if (target.surface->answer) {
+        target.surface->answer(gateway, request, &target);
+        return;
+    }
+    /* Looked up again: a large body takes its time, and the table may have changed. */
+    endpoint = find_endpoint(gateway, request, &target);
+    if (endpoint)
+        call_start(gateway, request, target.surface->codec, endpoint, target.version);
+}
+
+static void on_gone(void *context, struct loop_request *request)
+{
+    struct call *call = loop_request_data(request);
+
+    if (call)
+        call_cancel(call);
+}
+
+static void on_oversize(void *context, struct loop_request *request, uint64_t limit)
+{
+    cleanup_free char *message = xasprintf("the body may have at most %lu bytes", limit);
+
+    refuse(request, 413, ERROR_TOO_LARGE, message);
+}
+
+static int listen_on(struct gateway *gateway, const struct loop_listen *listen, struct error *error)
+{
+    cleanup_free char *url = NULL;
+
+    if (loop_server_listen(gateway->server, listen, &url, error) < 0)
+        return -1;
+    log_info("listening", "url", url);
+    return 0;
+}
+
+int listener_open(struct gateway *gateway, struct error *error)
+{
+    static const struct loop_server_handlers handlers = {on_head, on_request, on_gone, on_oversize};
+    const struct gateway_options *options = gateway->options;
+
+    gateway->server = loop_server_new(gateway->loop, &handlers, gateway, MAX_CONNECTIONS);
+    for (const char *const *address = options->listen; address && *address; address++) {
+        struct loop_listen listen = {.address = *address, .certificate = options->certificate, .key = options->key};
+
+        if (listen_on(gateway, &listen, error) < 0)
+            return -1;
+    }
+    if (options->unix_path)
+        return listen_on(gateway, &(struct loop_listen){.unix_path = options->unix_path}, error);
+    return 0;
+}

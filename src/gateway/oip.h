@@ -1,0 +1,10 @@
+/* Replies of the Open Inference Protocol that need no model. */
+#pragma once
+
+#include "gateway/codec.h"
+#include "util/json.h"
+
+/* {"error": message} */
+void oip_fail(struct loop_request *request, int status, enum error_code code, const char *message);
+/* Steals the reference. */
+void oip_reply(struct loop_request *request, int status, json_t *value);
