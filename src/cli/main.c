@@ -2,6 +2,7 @@
 #include "cli/client.h"
 #include "cli/completion.h"
 #include "cli/error.h"
+#include "cli/gateway.h"
 #include "cli/help.h"
 #include "cli/main.h"
 #include "cli/reference.h"
@@ -62,6 +63,7 @@ const struct command *const cli_tables[] = {
     main_commands,
     bench_commands,
     monitor_commands,
+    gateway_commands,
     NULL,
 };
 

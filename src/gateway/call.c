@@ -5,6 +5,7 @@
 #include "gateway/gateway.h"
 #include "http/router.h"
 #include "util/clock.h"
+#include "util/hash.h"
 #include "util/parse.h"
 #include "util/xalloc.h"
 
@@ -134,21 +135,17 @@ static void on_deadline(void *userdata)
               (double)(call->deadline_ns - call->arrived_ns) / NS_PER_SEC);
 }
 
-static int parse_trace(struct call *call)
+/* 00-<trace id>-<parent id>-<flags> (W3C trace context); anything else is ignored, as it says. */
+static void take_trace(struct call *call)
 {
     const char *text = loop_request_header(call->request, "traceparent");
+    char trace_id[33], parent_id[17];
 
     if (!text || strlen(text) < 55 || text[2] != '-' || text[35] != '-' || text[52] != '-')
-        return 0;
-    {
-        char trace_id[33], parent_id[17];
-
-        memcpy(trace_id, text + 3, 32);
-        memcpy(parent_id, text + 36, 16);
-        trace_id[32] = parent_id[16] = '\0';
-        call->has_trace = hex_decode(trace_id, call->trace, 16) && hex_decode(parent_id, call->trace + 16, 8);
-    }
-    return 0;
+        return;
+    snprintf(trace_id, sizeof(trace_id), "%.32s", text + 3);
+    snprintf(parent_id, sizeof(parent_id), "%.16s", text + 36);
+    call->has_trace = hex_decode(trace_id, call->trace, 16) && hex_decode(parent_id, call->trace + 16, 8);
 }
 
 /* The deadline that the client wishes, at most the endpoint's. */
@@ -187,7 +184,7 @@ void call_start(struct gateway *gateway, struct loop_request *request, const str
         call_error(call, OUTCOME_INVALID, &error);
         return;
     }
-    parse_trace(call);
+    take_trace(call);
     call->deadline_ns = call->arrived_ns + timeout_ms * NS_PER_MS;
     call->deadline = loop_add_timer(gateway->loop, timeout_ms * NS_PER_MS, on_deadline, call);
     if (endpoint->is_public)

@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -7,10 +8,10 @@
 #include "gateway/ring.h"
 #include "util/xalloc.h"
 
+
 #ifndef F_SEAL_FUTURE_WRITE
-#include <linux/fcntl.h>
+#define F_SEAL_FUTURE_WRITE 0x0010 /* Linux 5.1; younger than some C libraries */
 #endif
-#include <fcntl.h>
 
 #define ROUND_PAGE(n) (((n) + RING_PAGE - 1) / RING_PAGE * RING_PAGE)
 

@@ -318,7 +318,7 @@ static void add_worker(struct workers *workers, int socket)
     cleanup_error struct error error = ERROR_INIT;
     struct gateway *gateway = workers->gateway;
     struct worker *worker;
-    pid_t pid;
+    pid_t pid = 0;
     int pidfd = peer_pidfd(socket, &pid, &error);
 
     if (pidfd < 0 || workers->n_strangers >= MAX_STRANGERS) {

@@ -82,6 +82,7 @@
 #define LIMIT_PREDICT_REPLY    (64 * MIB)  /* a model's reply */
 #define LIMIT_ENDPOINTS        1000        /* endpoints of one gateway */
 #define LIMIT_REPLICAS         64          /* replicas of one version */
+#define LIMIT_CONTROL_LINE     (16 * MIB)  /* one line between the daemon and the gateway */
 #define LIMIT_TOKEN            4096        /* a bearer token as sent */
 #define LIMIT_CONTROL_LINE     (16 * MIB) /* a message between daemon and gateway */
 #define LIMIT_TOKEN_CACHE      100000      /* tokens the gateway remembers */

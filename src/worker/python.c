@@ -1,0 +1,226 @@
+/*
+ * The request loop for Python, called through ctypes.PyDLL with the interpreter's lock held: one call of the
+ * model's predict() per request and nothing else of Python in between. Going through a ctypes callback costs
+ * more than many a model.
+ *
+ * The library is not linked with Python. It runs inside one, and takes the few functions it needs (all of the
+ * limited API) from there; so one build serves every version.
+ */
+#include <dlfcn.h>
+#include <string.h>
+#include "worker/private.h"
+
+typedef struct object PyObject;
+
+/* Py_buffer as of the stable ABI. */
+struct buffer {
+    void *data;
+    PyObject *owner;
+    intptr_t length, item_size;
+    int readonly, dimensions;
+    char *format;
+    intptr_t *shape, *strides, *suboffsets;
+    void *internal;
+    char reserve[64];
+};
+
+struct python {
+    PyObject *(*PyUnicode_DecodeUTF8)(const char *, intptr_t, const char *);
+    const char *(*PyUnicode_AsUTF8AndSize)(PyObject *, intptr_t *);
+    PyObject *(*PyObject_CallFunctionObjArgs)(PyObject *, ...);
+    PyObject *(*PyMemoryView_FromMemory)(char *, intptr_t, int);
+    PyObject *(*PyLong_FromLong)(long);
+    long (*PyLong_AsLong)(PyObject *);
+    intptr_t (*PySequence_Size)(PyObject *);
+    PyObject *(*PySequence_GetItem)(PyObject *, intptr_t);
+    int (*PyObject_GetBuffer)(PyObject *, struct buffer *, int);
+    void (*PyBuffer_Release)(struct buffer *);
+    PyObject *(*PyErr_Occurred)(void);
+    void (*PyErr_Fetch)(PyObject **, PyObject **, PyObject **);
+    void (*PyErr_NormalizeException)(PyObject **, PyObject **, PyObject **);
+    void (*PyErr_Clear)(void);
+    int (*PyErr_CheckSignals)(void);
+    void (*Py_DecRef)(PyObject *);
+    void *(*PyEval_SaveThread)(void);
+    void (*PyEval_RestoreThread)(void *);
+};
+
+struct model {
+    struct python python;
+    PyObject *predict;  /* predict(str) -> str; the model's own */
+    PyObject *tensors;  /* tensors(kind, memoryview) -> list of buffers; the harness's */
+    PyObject *failed;   /* failed(exception) -> (status, message); the harness's */
+};
+
+static const struct {
+    const char *name;
+    size_t offset;
+} functions[] = {
+#define ROW(name) {#name, offsetof(struct python, name)}
+    ROW(PyUnicode_DecodeUTF8), ROW(PyUnicode_AsUTF8AndSize), ROW(PyObject_CallFunctionObjArgs),
+    ROW(PyMemoryView_FromMemory), ROW(PyLong_FromLong), ROW(PyLong_AsLong), ROW(PySequence_Size),
+    ROW(PySequence_GetItem), ROW(PyObject_GetBuffer), ROW(PyBuffer_Release), ROW(PyErr_Occurred), ROW(PyErr_Fetch),
+    ROW(PyErr_NormalizeException), ROW(PyErr_Clear), ROW(PyErr_CheckSignals), ROW(Py_DecRef), ROW(PyEval_SaveThread),
+    ROW(PyEval_RestoreThread),
+#undef ROW
+};
+
+static int find_functions(struct slipway_worker *worker, struct python *python)
+{
+    for (size_t i = 0; i < sizeof(functions) / sizeof(functions[0]); i++) {
+        void *address = dlsym(RTLD_DEFAULT, functions[i].name);
+
+        if (!address)
+            return slipway_worker_fail(worker, "this Python has no %s", functions[i].name);
+        memcpy((char *)python + functions[i].offset, &address, sizeof(address));
+    }
+    return 0;
+}
+
+/* A text as the answer; too long: status and a message in its place. */
+static void put_text(struct slipway_request *request, const char *text, intptr_t length)
+{
+    static const char too_long[] = "the answer is too long";
+    char *room = slipway_request_reserve(request, (uint64_t)length);
+
+    if (!room) {
+        request->status = WIRE_STATUS_TOO_LARGE;
+        text = too_long;
+        length = sizeof(too_long) - 1;
+        room = request->answer;
+    }
+    memcpy(room, text, (size_t)length);
+    request->answer_length = (uint64_t)length;
+}
+
+/* Turns the exception that is set into an answer. */
+static void put_exception(struct model *model, struct slipway_request *request)
+{
+    const struct python *python = &model->python;
+    PyObject *type = NULL, *value = NULL, *trace = NULL, *result, *status, *message;
+    const char *text = NULL;
+    intptr_t length = 0;
+
+    python->PyErr_Fetch(&type, &value, &trace);
+    python->PyErr_NormalizeException(&type, &value, &trace);
+    result = python->PyObject_CallFunctionObjArgs(model->failed, value ? value : type, trace, NULL);
+    request->status = WIRE_STATUS_FAILED;
+    if (result) {
+        status = python->PySequence_GetItem(result, 0);
+        message = python->PySequence_GetItem(result, 1);
+        request->status = status ? (uint32_t)python->PyLong_AsLong(status) : WIRE_STATUS_FAILED;
+        text = message ? python->PyUnicode_AsUTF8AndSize(message, &length) : NULL;
+        if (text)
+            put_text(request, text, length < WIRE_TEXT ? length : WIRE_TEXT);
+        python->Py_DecRef(status);
+        python->Py_DecRef(message);
+    }
+    python->Py_DecRef(result);
+    python->Py_DecRef(type);
+    python->Py_DecRef(value);
+    python->Py_DecRef(trace);
+    python->PyErr_Clear();
+}
+
+static void put_message(struct slipway_request *request, uint32_t status, const char *message)
+{
+    put_text(request, message, (intptr_t)strlen(message));
+    request->status = status;
+}
+
+static void answer_text(struct model *model, struct slipway_request *request)
+{
+    const struct python *python = &model->python;
+    PyObject *text = python->PyUnicode_DecodeUTF8(request->body, (intptr_t)request->length, NULL), *result;
+    const char *answer;
+    intptr_t length;
+
+    if (!text) {
+        python->PyErr_Clear();
+        put_message(request, WIRE_STATUS_INVALID, "the request is not UTF-8 text");
+        return;
+    }
+    result = python->PyObject_CallFunctionObjArgs(model->predict, text, NULL);
+    answer = result ? python->PyUnicode_AsUTF8AndSize(result, &length) : NULL;
+    if (answer)
+        put_text(request, answer, length);
+    else
+        put_exception(model, request);
+    python->Py_DecRef(result);
+    python->Py_DecRef(text);
+}
+
+/* Copies the parts, one behind the other, into the answer. False with an exception set. */
+static bool put_parts(struct model *model, struct slipway_request *request, PyObject *parts)
+{
+    const struct python *python = &model->python;
+    intptr_t n = python->PySequence_Size(parts);
+    uint64_t sum = 0;
+    char *room = NULL;
+
+    for (int pass = 0; pass < 2; pass++) {
+        uint64_t at = 0;
+
+        for (intptr_t i = 0; i < n; i++) {
+            PyObject *part = python->PySequence_GetItem(parts, i);
+            struct buffer buffer;
+
+            if (!part || python->PyObject_GetBuffer(part, &buffer, 0) < 0) {
+                python->Py_DecRef(part);
+                return false;
+            }
+            if (pass == 1 && at + (uint64_t)buffer.length <= sum)
+                memcpy(room + at, buffer.data, (size_t)buffer.length);
+            at += (uint64_t)buffer.length;
+            python->PyBuffer_Release(&buffer);
+            python->Py_DecRef(part);
+        }
+        if (pass == 0) {
+            sum = at;
+            room = slipway_request_reserve(request, sum);
+            if (!room) {
+                put_message(request, WIRE_STATUS_TOO_LARGE, "the answer is too long");
+                return true;
+            }
+        }
+    }
+    request->answer_length = sum;
+    return n >= 0;
+}
+
+static void answer_tensors(struct model *model, struct slipway_request *request)
+{
+    const struct python *python = &model->python;
+    PyObject *kind = python->PyLong_FromLong((long)request->kind);
+    PyObject *body = python->PyMemoryView_FromMemory((char *)(uintptr_t)request->body, (intptr_t)request->length, 0x100);
+    PyObject *parts = kind && body ? python->PyObject_CallFunctionObjArgs(model->tensors, kind, body, NULL) : NULL;
+
+    if (!parts || !put_parts(model, request, parts))
+        put_exception(model, request);
+    python->Py_DecRef(parts);
+    python->Py_DecRef(body);
+    python->Py_DecRef(kind);
+}
+
+static void answer(void *userdata, struct slipway_request *request)
+{
+    struct model *model = userdata;
+
+    if (request->kind == WIRE_PREDICT)
+        answer_text(model, request);
+    else
+        answer_tensors(model, request);
+}
+
+/* Python's threads run, and its signal handlers are called, while we sleep. */
+int slipway_worker_run_python(struct slipway_worker *worker, PyObject *predict, PyObject *tensors, PyObject *failed)
+{
+    struct model model = {.predict = predict, .tensors = tensors, .failed = failed};
+
+    if (find_functions(worker, &model.python) < 0)
+        return -1;
+    worker->before_sleep = model.python.PyEval_SaveThread;
+    worker->after_sleep = model.python.PyEval_RestoreThread;
+    worker->check_signals = model.python.PyErr_CheckSignals;
+    return slipway_worker_run(worker, answer, &model);
+}
