@@ -10,6 +10,8 @@
 
 extern const struct command bench_commands[];
 extern const struct command serve_commands[];
+extern const struct command endpoint_commands[];
+extern const struct command model_commands[];
 extern const struct command status_commands[];
 extern const struct command monitor_commands[];
 
@@ -60,6 +62,8 @@ static const struct command main_commands[] = {
 const struct command *const cli_tables[] = {
     serve_commands,
     status_commands,
+    model_commands,
+    endpoint_commands,
     main_commands,
     bench_commands,
     monitor_commands,

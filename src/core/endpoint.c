@@ -182,6 +182,20 @@ int endpoint_create(struct db_tx *tx, const char *project, const char *name, con
                     error);
 }
 
+/* It is live, or on its way: the deployment that made or makes it so. */
+static int deploy_again(struct db_tx *tx, int64_t endpoint, const struct model_version *version, const char *kind,
+                        int64_t *ret_deployment, struct error *error)
+{
+    if (db_query_int(tx, ret_deployment, error,
+                     "SELECT max(id) FROM deployments WHERE endpoint = ? AND version = ? "
+                     "AND state IN ('pending', 'live')",
+                     "ii", endpoint, version->number) < 0)
+        return -1;
+    if (strcmp(kind, "deploy") != 0)
+        return 0;
+    return db_exec(tx, error, "UPDATE endpoints SET follow = ? WHERE id = ?", "si", version->alias, endpoint);
+}
+
 int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
                     const char *kind, const char *actor, int64_t *ret_deployment, struct error *error)
 {
@@ -194,9 +208,8 @@ int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, con
         return error_set(error, ERROR_INVALID, "endpoint %s serves %s, not %s", name, e.model_name, version->model);
     if (route_of(tx, e.id, "live", &live, error) < 0 || route_of(tx, e.id, "next", &next, error) < 0)
         return -1;
-    if (live == version->id && !next)
-        return error_set(error, ERROR_CONFLICT, "endpoint %s serves %s@%lld already", name, version->model,
-                         (long long)version->number);
+    if (next == version->id || (live == version->id && !next))
+        return deploy_again(tx, e.id, version, kind, ret_deployment, error);
     if (number_of(tx, live, &previous, error) < 0 || supersede(tx, e.id, error) < 0)
         return -1;
     /* Back to what is live while another was being deployed: the swap is one of a version with itself. */

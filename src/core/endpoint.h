@@ -53,8 +53,8 @@ void endpoint_options_read(const json_t *json, struct endpoint_options *ret);
 int endpoint_create(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
                     const struct endpoint_options *options, const char *actor, int64_t *ret_deployment,
                     struct error *error);
-/* Makes the version `next`; a pending deployment is superseded. kind: "deploy", "follow". A version that
- * is live already: ERROR_CONFLICT. */
+/* Makes the version `next`; a pending deployment is superseded. kind: "deploy", "follow". For a
+ * version that is live or on its way already it is the deployment that made it so, and nothing changes. */
 int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version, const char *kind,
                     const char *actor, int64_t *ret_deployment, struct error *error);
 /* Swaps live and standby, and supersedes a pending deployment. ERROR_CONFLICT without a standby. If the
