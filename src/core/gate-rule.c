@@ -114,7 +114,7 @@ static const char *scan_comparison(const char *p, struct comparison *ret)
 static void add_path(struct strbuf *out, const struct operand *o)
 {
     if (o->is_number)
-        strbuf_add(out, o->text, o->length);
+        strbuf_addf(out, "(%.*s)", (int)o->length, o->text);
     else
         strbuf_addf(out, "%s[\"%.*s\"]", o->of_champion ? ".champion.metrics" : ".metrics", (int)o->length, o->text);
 }
@@ -137,38 +137,125 @@ static void add_comparison(struct strbuf *out, const struct comparison *c)
 /* accuracy = \(.metrics["accuracy"]) */
 static void add_seen(struct strbuf *out, const struct operand *o)
 {
+    cleanup_free char *path = NULL;
+
     if (o->is_number)
+        return;
+    path = xasprintf("(%s[\"%.*s\"]", o->of_champion ? ".champion.metrics" : ".metrics", (int)o->length, o->text);
+    if (strstr(out->data, path))
         return;
     strbuf_addf(out, "%s%s%.*s = \\(", out->length ? ", " : "", o->of_champion ? CHAMPION : "", (int)o->length, o->text);
     add_path(out, o);
     strbuf_adds(out, " // \"missing\")");
 }
 
+/* -- the whole rule: comparisons, "and", "or", "not", parentheses, "champion == null" -- */
+
+#define DEPTH 32 /* of parentheses */
+
+struct translation {
+    const char *p;
+    struct strbuf program, seen;
+};
+
+/* Takes the word or sign if it stands there. */
+static bool take(struct translation *t, const char *token)
+{
+    size_t n = strlen(token);
+
+    t->p = skip_space(t->p);
+    if (strncmp(t->p, token, n) != 0)
+        return false;
+    if (isalpha((unsigned char)token[n - 1]) && (isalnum((unsigned char)t->p[n]) || (t->p[n] && strchr("_-/.", t->p[n]))))
+        return false;
+    t->p += n;
+    return true;
+}
+
+static bool take_null_test(struct translation *t)
+{
+    const char *start = t->p;
+
+    if (take(t, "champion")) {
+        const char *sign = take(t, "==") ? "==" : take(t, "!=") ? "!=" : NULL;
+
+        if (sign && take(t, "null")) {
+            strbuf_addf(&t->program, "(.champion %s null)", sign);
+            return true;
+        }
+    }
+    t->p = start;
+    return false;
+}
+
+static bool translate_or(struct translation *t, int depth);
+
+static bool translate_one(struct translation *t, int depth)
+{
+    struct comparison c = {0};
+    const char *end;
+
+    if (depth > DEPTH)
+        return false;
+    if (take(t, "not")) {
+        strbuf_adds(&t->program, "(");
+        if (!translate_one(t, depth + 1))
+            return false;
+        strbuf_adds(&t->program, " | not)");
+        return true;
+    }
+    if (take(t, "(")) {
+        strbuf_adds(&t->program, "(");
+        if (!translate_or(t, depth + 1) || !take(t, ")"))
+            return false;
+        strbuf_adds(&t->program, ")");
+        return true;
+    }
+    if (take_null_test(t))
+        return true;
+    end = scan_comparison(t->p, &c);
+    if (!end)
+        return false;
+    t->p = end;
+    add_comparison(&t->program, &c);
+    add_seen(&t->seen, &c.left);
+    add_seen(&t->seen, &c.right);
+    return true;
+}
+
+static bool translate_and(struct translation *t, int depth)
+{
+    if (!translate_one(t, depth))
+        return false;
+    while (take(t, "and")) {
+        strbuf_adds(&t->program, " and ");
+        if (!translate_one(t, depth))
+            return false;
+    }
+    return true;
+}
+
+static bool translate_or(struct translation *t, int depth)
+{
+    if (!translate_and(t, depth))
+        return false;
+    while (take(t, "or")) {
+        strbuf_adds(&t->program, " or ");
+        if (!translate_and(t, depth))
+            return false;
+    }
+    return true;
+}
+
 char *gate_translate(const char *rule)
 {
-    cleanup_strbuf struct strbuf conditions = STRBUF_INIT(8 * LIMIT_RULE), seen = STRBUF_INIT(8 * LIMIT_RULE);
-    const char *p = rule;
+    struct translation t = {rule, STRBUF_INIT(16 * LIMIT_RULE), STRBUF_INIT(16 * LIMIT_RULE)};
+    bool is_short = translate_or(&t, 0) && *skip_space(t.p) == 0 && !t.program.overflowed && !t.seen.overflowed;
+    char *program = is_short ? xasprintf("{verdict: (%s), reason: \"%s\"}", t.program.data, t.seen.data) : xstrdup(rule);
 
-    for (;;) {
-        struct comparison c;
-
-        p = scan_comparison(p, &c);
-        if (!p)
-            return xstrdup(rule);
-        add_comparison(&conditions, &c);
-        add_seen(&seen, &c.left);
-        add_seen(&seen, &c.right);
-        p = skip_space(p);
-        if (!*p)
-            break;
-        if (strncmp(p, "and", 3) != 0 || !isspace((unsigned char)p[3]))
-            return xstrdup(rule);
-        p += 3;
-        strbuf_adds(&conditions, " and ");
-    }
-    if (conditions.overflowed || seen.overflowed)
-        return xstrdup(rule);
-    return xasprintf("{verdict: (%s), reason: \"%s\"}", conditions.data, seen.data);
+    strbuf_release(&t.program);
+    strbuf_release(&t.seen);
+    return program;
 }
 
 int gate_check(const char *rule, const char *alias, struct error *error)

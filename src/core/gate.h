@@ -19,8 +19,9 @@
  * and gives true or false, or {"verdict":true,"reason":"text"}. Anything else, an error or an endless program
  * is the verdict "failed", which promotes nothing.
  *
- * The short form is one or more comparisons joined by "and":
- *     accuracy >= 0.95 and loss < champion.loss and accuracy >= champion.accuracy - 0.01
+ * The short form is comparisons of metrics and numbers, joined by "and", "or", "not" and parentheses:
+ *     accuracy >= 0.95 and (champion == null or accuracy >= champion.accuracy - 0.01)
+ *     loss < champion.loss
  * A metric that is missing or not finite makes its comparison false; without a champion a comparison with
  * it is true (the first model has nothing to beat).
  */
