@@ -8,11 +8,13 @@
 #include "schedule/builder.h"
 #include "schedule/launch.h"
 #include "schedule/placement.h"
+#include "schedule/worker-path.h"
 #include "util/fs.h"
 #include "util/limits.h"
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
+#define SDK_TARGET  "/slipway/sdk" /* of `import slipway`, on PYTHONPATH */
 #define SYSTEM_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 struct launch *launch_free(struct launch *launch)
@@ -217,7 +219,8 @@ static void push_tensorflow(struct strvec *env, const struct launch *launch, int
     strvec_pushf(env, "TF_CONFIG=%s", text);
 }
 
-static void fill_environment(const struct launch *launch, int node, const char *gpus, struct strvec *env)
+static void fill_environment(const struct launch *launch, int node, const char *gpus, const char *sdk,
+                             struct strvec *env)
 {
     const struct run *run = launch->run;
     const json_t *parameters = json_object_get(run->spec, "parameters");
@@ -232,6 +235,8 @@ static void fill_environment(const struct launch *launch, int node, const char *
     strvec_push(env, "HOME=/tmp");
     strvec_push(env, "LANG=C.UTF-8");
     strvec_push(env, "PYTHONUNBUFFERED=1");
+    if (sdk)
+        strvec_push(env, "PYTHONPATH=" SDK_TARGET);
     strvec_pushf(env, "SLIPWAY_RUN_ID=%s", run->id);
     strvec_pushf(env, "SLIPWAY_ATTEMPT=%d", run->attempt);
     strvec_pushf(env, "SLIPWAY_NODE_ROLE=%s", run_node_role(run, node, &index));
@@ -259,7 +264,8 @@ int launch_node(const struct launch *launch, struct engine *engine, struct store
     const struct run *run = launch->run;
     cleanup_free char *directory = launch_directory(store, run->id, run->attempt, node);
     cleanup_free char *gpus = pool_gpu_list(launch->gpus, run->resources.gpus, node);
-    cleanup_free struct engine_mount *mounts = xcalloc(launch->mounts.count / 2 + 1, sizeof(*mounts));
+    cleanup_free struct engine_mount *mounts = xcalloc(launch->mounts.count / 2 + 2, sizeof(*mounts));
+    cleanup_free char *sdk = python_sdk_directory();
     cleanup_strvec struct strvec argv = STRVEC_INIT, env = STRVEC_INIT;
     struct engine_spec spec = {0};
     size_t i, n = 0;
@@ -268,11 +274,13 @@ int launch_node(const struct launch *launch, struct engine *engine, struct store
 
     json_array_foreach (json_object_get(run->spec, "entry"), i, word)
         strvec_push(&argv, json_string_value(word));
-    fill_environment(launch, node, gpus, &env);
+    fill_environment(launch, node, gpus, sdk, &env);
     for (; n < launch->mounts.count / 2; n++)
         mounts[n] = (struct engine_mount){launch->mounts.items[2 * n], launch->mounts.items[2 * n + 1], false};
     if (launch->environment)
         mounts[n++] = (struct engine_mount){launch->environment, launch->environment, false};
+    if (sdk)
+        mounts[n++] = (struct engine_mount){sdk, SDK_TARGET, false};
 
     spec = (struct engine_spec){
         .run_id = run->id,

@@ -1,6 +1,6 @@
 """The run contract as functions: what a training script needs, with no network and no daemon.
 
-The files are below /slipway in a container; where there is no container, SLIPWAY_ROOT says where.
+The files are below /slipway in a container; where there is no container, SLIPWAY_DIR says where.
 Outside of any run they are below ./slipway-run, so that a script can be tried at a desk.
 """
 
@@ -21,7 +21,7 @@ def _inside():
 
 
 def _path(*parts):
-    root = os.environ.get("SLIPWAY_ROOT") or ("/slipway" if _inside() else "slipway-run")
+    root = os.environ.get("SLIPWAY_DIR") or ("/slipway" if _inside() else "slipway-run")
     return os.path.join(root, *parts)
 
 

@@ -30,7 +30,7 @@ def script(root, text, inside=True, cwd=None, env=None):
     environment = dict(os.environ, PYTHONPATH=os.path.dirname(os.path.dirname(__file__)), **(env or {}))
     environment.pop("SLIPWAY_RUN_ID", None)
     if inside:
-        environment.update(SLIPWAY_ROOT=str(root), SLIPWAY_RUN_ID="0" * 32)
+        environment.update(SLIPWAY_DIR=str(root), SLIPWAY_RUN_ID="0" * 32)
     result = subprocess.run([sys.executable, "-c", "import slipway\n" + text], env=environment, cwd=cwd,
                             capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
