@@ -121,7 +121,7 @@ int oci_skeleton_create(struct oci_host *host, const json_t *extra, struct error
             return -1;
     if (symlink("/tmp", var_tmp) < 0 && errno != EEXIST)
         return error_set_errno(error, errno, "cannot create the link %s", var_tmp);
-    host->init = fs_join(host->skeleton, INIT_PATH + 1);
+    host->init = fs_join(host->skeleton, &INIT_PATH[1]);
     if (init_image_install(host->init, error) < 0)
         return -1;
     for (size_t i = 0; i < ARRAY_SIZE(usual); i++)

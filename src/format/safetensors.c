@@ -195,7 +195,7 @@ static int check_length(uint64_t file_size, const void *first, uint64_t *ret_len
 int safetensors_parse(const void *data, size_t length, const char *name, struct safetensors **ret_file,
                       struct error *error)
 {
-    uint64_t header;
+    uint64_t header = 0;
 
     if (check_length(length, data, &header, error) < 0 ||
         parse_header((const char *)data + LENGTH_SIZE, header, length - LENGTH_SIZE - header, ret_file,
@@ -229,7 +229,7 @@ static int open_checked(int fd, struct safetensors **ret_file, struct error *err
     cleanup_free char *header = NULL;
     char first[LENGTH_SIZE];
     struct stat st;
-    uint64_t length;
+    uint64_t length = 0;
 
     if (fstat(fd, &st) < 0)
         return error_set_errno(error, errno, "cannot stat");

@@ -320,7 +320,7 @@ def environment(sanitizer_reports, tmp_path):
     suppressions = ROOT / "tests/sanitizer.supp"
     values["ASAN_OPTIONS"] = f"{common}:detect_leaks=1:abort_on_error=0:detect_stack_use_after_return=1"
     values["UBSAN_OPTIONS"] = f"{common}:print_stacktrace=1:halt_on_error=1"
-    values["TSAN_OPTIONS"] = f"{common}:halt_on_error=1:second_deadlock_stack=1"
+    values["TSAN_OPTIONS"] = f"{common}:halt_on_error=1:second_deadlock_stack=1:suppressions={ROOT}/tests/tsan.supp"
     values["LSAN_OPTIONS"] = f"suppressions={suppressions}:print_suppressions=0"
     values["HOME"] = str(tmp_path)
     values["NO_COLOR"] = "1"
