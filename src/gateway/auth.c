@@ -17,13 +17,13 @@
 /* A question to the introspection server, and the calls that wait for its answer. */
 struct question {
     struct list link;
-    struct auth *auth;
+    struct bearer *auth;
     struct digest token;
     struct list calls;
     bool revoked; /* meanwhile: the answer holds for these calls and is not remembered */
 };
 
-struct auth {
+struct bearer {
     struct gateway *gateway;
     struct cache *cache;
     struct fetcher *fetcher;
@@ -32,16 +32,16 @@ struct auth {
     char *unix_path, *url;
 };
 
-int auth_new(struct gateway *gateway, struct auth **ret_auth, struct error *error)
+int bearer_new(struct gateway *gateway, struct bearer **ret_auth, struct error *error)
 {
     const char *introspect = gateway->options->introspect;
     const char *path = gateway->options->introspect_path ? gateway->options->introspect_path : DEFAULT_PATH;
-    struct auth *auth;
+    struct bearer *auth;
 
     if (introspect && strncmp(introspect, "unix:", 5) && strncmp(introspect, "http://", 7) &&
         strncmp(introspect, "https://", 8))
         return error_set(error, ERROR_INVALID, "'%s' is neither unix:PATH nor an http URL", introspect);
-    auth = xnew0(struct auth);
+    auth = xnew0(struct bearer);
     auth->gateway = gateway;
     auth->cache = cache_new(LIMIT_TOKEN_CACHE);
     auth->fetcher = fetcher_new(gateway->loop);
@@ -63,7 +63,7 @@ static void question_free(struct question *question)
     free(question);
 }
 
-struct auth *auth_free(struct auth *auth)
+struct bearer *bearer_free(struct bearer *auth)
 {
     struct question *question, *next;
 
@@ -101,7 +101,7 @@ static bool allows(const struct cache_entry *entry, const struct endpoint *endpo
            has_word(entry->scope, "admin", "");
 }
 
-static void judge(struct auth *auth, struct call *call, const struct cache_entry *entry)
+static void judge(struct bearer *auth, struct call *call, const struct cache_entry *entry)
 {
     struct auth_stats *stats = &auth->gateway->auth_stats;
 
@@ -119,7 +119,7 @@ static void judge(struct auth *auth, struct call *call, const struct cache_entry
 }
 
 /* What the server said, as an entry; false if it makes no sense. */
-static bool read_answer(struct auth *auth, const char *body, size_t length, struct cache_entry *ret_entry)
+static bool read_answer(struct bearer *auth, const char *body, size_t length, struct cache_entry *ret_entry)
 {
     cleanup_json json_t *answer = json_parse(body, length, NULL);
     json_t *active = json_object_get(answer, "active"), *exp = json_object_get(answer, "exp");
@@ -148,7 +148,7 @@ static bool read_answer(struct auth *auth, const char *body, size_t length, stru
 static void on_answer(void *userdata, int status, const char *body, size_t length)
 {
     struct question *question = userdata;
-    struct auth *auth = question->auth;
+    struct bearer *auth = question->auth;
     struct cache_entry fresh, *entry = NULL;
     struct digest token = question->token;
     struct list calls = LIST_INIT(calls);
@@ -197,7 +197,7 @@ static char *form_of(const char *token)
     return strbuf_detach(&text, NULL);
 }
 
-static void ask(struct auth *auth, struct call *call, const struct digest *digest, const char *token)
+static void ask(struct bearer *auth, struct call *call, const struct digest *digest, const char *token)
 {
     cleanup_free char *form = form_of(token);
     struct question *question = xnew0(struct question);
@@ -222,14 +222,14 @@ static void ask(struct auth *auth, struct call *call, const struct digest *diges
     fetcher_post(auth->fetcher, &request, on_answer, question);
 }
 
-static void unauthenticated(struct auth *auth, struct call *call, const char *why)
+static void unauthenticated(struct bearer *auth, struct call *call, const char *why)
 {
     auth->gateway->auth_stats.no_token++;
     call->endpoint->stats.unauthenticated++;
     call_fail(call, OUTCOME_INVALID, ERROR_UNAUTHENTICATED, "%s", why);
 }
 
-void auth_check(struct auth *auth, struct call *call)
+void bearer_check(struct bearer *auth, struct call *call)
 {
     const char *header = loop_request_header(call->request, "Authorization");
     const struct cache_entry *entry;
@@ -266,7 +266,7 @@ void auth_check(struct auth *auth, struct call *call)
         ask(auth, call, &digest, header);
 }
 
-size_t auth_revoke(struct auth *auth, const char *sha256_hex)
+size_t bearer_revoke(struct bearer *auth, const char *sha256_hex)
 {
     struct question *question;
     struct digest digest;

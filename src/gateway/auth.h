@@ -14,15 +14,15 @@
 #define AUTH_TIMEOUT_MS    5000 /* of an introspection */
 #define AUTH_MAX_PENDING   1000 /* introspections at a time; beyond: 503 */
 
-struct auth;
+struct bearer;
 struct call;
 struct endpoint;
 struct gateway;
 
-int auth_new(struct gateway *gateway, struct auth **ret_auth, struct error *error);
-struct auth *auth_free(struct auth *auth);
+int bearer_new(struct gateway *gateway, struct bearer **ret_auth, struct error *error);
+struct bearer *bearer_free(struct bearer *auth);
 
 /* Checks the call's token, now or later: call_authorised(), or call_fail() with 401, 403 or 503. */
-void auth_check(struct auth *auth, struct call *call);
+void bearer_check(struct bearer *auth, struct call *call);
 /* Forgets a token (64 hex digits) or, with NULL, all. Returns how many. */
-size_t auth_revoke(struct auth *auth, const char *sha256_hex);
+size_t bearer_revoke(struct bearer *auth, const char *sha256_hex);

@@ -190,7 +190,7 @@ void call_start(struct gateway *gateway, struct loop_request *request, const str
     if (endpoint->is_public)
         call_authorised(call);
     else
-        auth_check(gateway->auth, call);
+        bearer_check(gateway->auth, call);
 }
 
 static int choose_route(struct call *call, struct error *error)

@@ -189,7 +189,7 @@ static int op_revoke(struct control *control, const json_t *request, json_t *rep
 
     if (digest && !json_is_string(digest))
         return error_set(error, ERROR_INVALID, "'sha256' is a string of 64 hex digits");
-    json_set_int(reply, "revoked", (int64_t)auth_revoke(control->gateway->auth, json_string_value(digest)));
+    json_set_int(reply, "revoked", (int64_t)bearer_revoke(control->gateway->auth, json_string_value(digest)));
     return 0;
 }
 

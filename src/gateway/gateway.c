@@ -66,7 +66,7 @@ static int open_all(struct gateway *gateway, struct error *error)
     cleanup_free char *control = fs_join(gateway->options->directory, "control.sock");
     cleanup_free char *workers = fs_join(gateway->options->directory, "worker.sock");
 
-    if (fs_mkdir_all(gateway->options->directory, 0755, error) < 0 || auth_new(gateway, &gateway->auth, error) < 0 ||
+    if (fs_mkdir_all(gateway->options->directory, 0755, error) < 0 || bearer_new(gateway, &gateway->auth, error) < 0 ||
         listener_open(gateway, error) < 0 || workers_open(gateway, workers, &gateway->workers, error) < 0)
         return -1;
     /* Last: who can connect here finds everything in place. */
@@ -77,7 +77,7 @@ static void close_all(struct gateway *gateway)
 {
     loop_server_free(gateway->server);
     gateway->workers = workers_close(gateway->workers);
-    gateway->auth = auth_free(gateway->auth);
+    gateway->auth = bearer_free(gateway->auth);
     routes_release(&gateway->routes);
     gateway->control = control_close(gateway->control);
     loop_free(gateway->loop);

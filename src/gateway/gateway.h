@@ -38,7 +38,7 @@ struct gateway {
     struct loop *loop;
     struct loop_server *server;
     struct routes routes;
-    struct auth *auth;
+    struct bearer *auth;
     struct auth_stats auth_stats;
     struct control *control;
     struct workers *workers;
