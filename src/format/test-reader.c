@@ -11,6 +11,7 @@ static ssize_t drip(void *userdata, void *buffer, size_t size, struct error *err
     const char **text = userdata;
     size_t n = strlen(*text) < 3 ? strlen(*text) : 3;
 
+    n = n < size ? n : size;
     memcpy(buffer, *text, n);
     *text += n;
     return n;
