@@ -5,6 +5,7 @@
 const struct http_route *const api_tables[] = {
     system_routes,
     status_routes,
+    dataset_routes,
     job_routes,
     run_routes,
     environment_routes,

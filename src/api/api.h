@@ -10,6 +10,7 @@
 
 #include "http/router.h"
 
+extern const struct http_route dataset_routes[];
 extern const struct http_route endpoint_routes[];
 extern const struct http_route environment_routes[];
 extern const struct http_route gate_routes[];

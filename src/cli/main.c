@@ -12,6 +12,7 @@ extern const struct command bench_commands[];
 extern const struct command serve_commands[];
 extern const struct command endpoint_commands[];
 extern const struct command model_commands[];
+extern const struct command dataset_commands[];
 extern const struct command status_commands[];
 extern const struct command monitor_commands[];
 
@@ -64,6 +65,7 @@ const struct command *const cli_tables[] = {
     status_commands,
     model_commands,
     endpoint_commands,
+    dataset_commands,
     main_commands,
     bench_commands,
     monitor_commands,
