@@ -288,6 +288,8 @@ void init_main(long *stack)
     container = argv[1][0] == 'c';
     CALL3(__NR_fcntl, REPORT_FD, F_SETFD, FD_CLOEXEC);
     CALL5(__NR_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    /* The program, which has the same user, must not trace us; itself it becomes dumpable by its execve. */
+    CALL5(__NR_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (!container)
         CALL5(__NR_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     /* Blocked signals stay pending instead of being ignored, also those to process 1. */

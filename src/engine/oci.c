@@ -114,11 +114,14 @@ static int show_extra(struct oci_host *host, const json_t *extra, struct error *
 
 int oci_skeleton_create(struct oci_host *host, const json_t *extra, struct error *error)
 {
-    cleanup_free char *var_tmp = fs_join(host->skeleton, "var/tmp");
+    cleanup_free char *var_tmp = fs_join(host->skeleton, "var/tmp"), *tmp = fs_join(host->skeleton, "tmp");
 
     for (size_t i = 0; i < ARRAY_SIZE(skeleton_directories); i++)
         if (make_skeleton_directory(host->skeleton, skeleton_directories[i], error) < 0)
             return -1;
+    /* Runtimes give a tmpfs the mode of the directory below it. */
+    if (chmod(tmp, 01777) < 0)
+        return error_set_errno(error, errno, "cannot open %s to all", tmp);
     if (symlink("/tmp", var_tmp) < 0 && errno != EEXIST)
         return error_set_errno(error, errno, "cannot create the link %s", var_tmp);
     host->init = fs_join(host->skeleton, &INIT_PATH[1]);

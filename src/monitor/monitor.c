@@ -134,6 +134,13 @@ static void on_stats(void *userdata)
 
 /* -- stopping -- */
 
+static void set_ending(struct monitor *monitor, const char *reason, char *message_take)
+{
+    free(monitor->ending.message);
+    monitor->ending.reason = reason;
+    monitor->ending.message = message_take;
+}
+
 static void on_kill(void *userdata)
 {
     struct monitor *monitor = userdata;
@@ -165,6 +172,7 @@ static void stop(struct monitor *monitor, int signal, const char *reason)
         monitor->stop_reason = xstrdup(reason);
     if (monitor->phase == PHASE_WAITING) {
         monitor->restart_timer = loop_remove(monitor->restart_timer);
+        set_ending(monitor, monitor->stop_reason, xasprintf("not started again (%s)", monitor->stop_reason));
         monitor->phase = PHASE_SETTLING;
         settle(monitor);
     } else {
@@ -313,13 +321,6 @@ static void on_truncated(void *userdata, bool full)
 }
 
 /* -- the end of the program -- */
-
-static void set_ending(struct monitor *monitor, const char *reason, char *message_take)
-{
-    free(monitor->ending.message);
-    monitor->ending.reason = reason;
-    monitor->ending.message = message_take;
-}
 
 static void classify(struct monitor *monitor, const struct program_end *end, bool oom_killed)
 {

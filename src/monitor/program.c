@@ -266,6 +266,9 @@ void program_signal(struct program *program, int signal)
         return;
     if (!program->init) {
         program->pending_signal = signal;
+        /* A runtime that hangs: without it, what it made is killed as left over. */
+        if (signal == SIGKILL && program->runtime)
+            kill(program->runtime, SIGKILL);
         return;
     }
     /* Not reaped yet, so the pid is its own. Killing process 1 of a namespace kills the namespace; as a process
