@@ -68,7 +68,7 @@ static int oom_score(void)
     int now = 0;
 
     if (fs_read("/proc/self/oom_score_adj", 64, &text, NULL, NULL) == 0)
-        now = atoi(text);
+        now = (int)strtol(text, NULL, 10);
     return now < 0 ? 200 : now + 200 > 1000 ? 1000 : now + 200;
 }
 

@@ -124,7 +124,7 @@ void frame_begin_entry(struct strbuf *frame, uint32_t index, const char *name, u
     if (frame->overflowed)
         return;
     entry = entry_at(frame, index);
-    strncpy(entry->name, name, sizeof(entry->name) - 1);
+    memcpy(entry->name, name, strnlen(name, sizeof(entry->name) - 1));
     entry->type = type;
     entry->rank = rank;
     memcpy(entry->shape, shape, rank * sizeof(*shape));

@@ -358,7 +358,7 @@ static int bind_path(int socket, const char *path, struct error *error)
 
     unlink(path);
     if (strlen(path) < sizeof(address.sun_path)) {
-        strcpy(address.sun_path, path);
+        memcpy(address.sun_path, path, strlen(path) + 1);
     } else {
         if (slash)
             *slash = '\0';
