@@ -49,6 +49,7 @@ static int get_events(struct http_request *request, struct http_response *respon
         .type = http_query_param(request, "type"),
         .subject = http_query_param(request, "subject"),
         .limit = http_page_limit(request),
+        .newest = http_query_bool(request, "newest"),
     };
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     char next[24];
@@ -65,7 +66,7 @@ static int get_events(struct http_request *request, struct http_response *respon
     count = json_array_size(events);
     if (count)
         snprintf(next, sizeof(next), "%" PRId64, json_get_int(json_array_get(events, count - 1), "sequence", 0));
-    http_reply_page(response, events, count == (size_t)filter.limit ? next : NULL);
+    http_reply_page(response, events, count == (size_t)filter.limit && !filter.newest ? next : NULL);
     return 0;
 }
 
@@ -94,7 +95,7 @@ static void open_follow(struct websocket *ws, void *userdata)
 static int pump_follow(struct websocket *ws, void *userdata, struct error *error)
 {
     struct follow *follow = userdata;
-    struct journal_filter filter = {follow->after, follow->project, follow->type, follow->subject, PUMP_EVENTS};
+    struct journal_filter filter = {follow->after, follow->project, follow->type, follow->subject, PUMP_EVENTS, false};
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     cleanup_json json_t *events = NULL;
     int64_t newest;
@@ -159,6 +160,7 @@ static int follow_events(struct http_request *request, struct http_response *res
 }
 
 static const struct http_query_row event_query[] = {
+    {"newest", SCHEMA_BOOLEAN, .doc = "the last ones instead of the first: one page"},
     {"type", SCHEMA_STRING, .doc = "only types that begin so, e.g. slipway.run."},
     {"subject", SCHEMA_STRING, .doc = "only of this object, e.g. dataset/digits@3"},
     {},

@@ -8,7 +8,12 @@
 #include "cli/reference.h"
 #include "config.h"
 
+extern const struct command admin_commands[];
 extern const struct command bench_commands[];
+extern const struct command doctor_commands[];
+extern const struct command events_commands[];
+extern const struct command project_commands[];
+extern const struct command token_commands[];
 extern const struct command serve_commands[];
 extern const struct command endpoint_commands[];
 extern const struct command model_commands[];
@@ -66,6 +71,11 @@ const struct command *const cli_tables[] = {
     model_commands,
     endpoint_commands,
     dataset_commands,
+    project_commands,
+    token_commands,
+    events_commands,
+    admin_commands,
+    doctor_commands,
     main_commands,
     bench_commands,
     monitor_commands,

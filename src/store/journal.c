@@ -47,35 +47,36 @@ static json_t *to_cloudevent(struct db_rows *rows, struct error *error)
     return steal_ptr(event);
 }
 
-/* A condition that is not asked for is a NULL that SQLite drops per row; the two that have an index choose
- * the statement. */
-static const char *statement_for(const struct journal_filter *filter)
+/* Only the conditions that are asked for, so that the right index is found; the texts are few, and cached. */
+static void write_query(const struct journal_filter *filter, struct strbuf *sql)
 {
-    if (filter->subject)
-        return "SELECT sequence, time, type, subject, project, actor, data FROM events "
-               "WHERE sequence > ?1 AND (?2 IS NULL OR project = ?2) "
-               "AND (?3 IS NULL OR substr(type, 1, length(?3)) = ?3) AND subject = ?4 "
-               "ORDER BY sequence LIMIT ?5";
-    if (filter->project)
-        return "SELECT sequence, time, type, subject, project, actor, data FROM events "
-               "WHERE sequence > ?1 AND project = ?2 "
-               "AND (?3 IS NULL OR substr(type, 1, length(?3)) = ?3) AND ?4 IS NULL "
-               "ORDER BY sequence LIMIT ?5";
-    return "SELECT sequence, time, type, subject, project, actor, data FROM events "
-           "WHERE sequence > ?1 AND ?2 IS NULL "
-           "AND (?3 IS NULL OR substr(type, 1, length(?3)) = ?3) AND ?4 IS NULL "
-           "ORDER BY sequence LIMIT ?5";
+    strbuf_adds(sql, "SELECT sequence, time, type, subject, project, actor, data FROM events WHERE sequence > ?1");
+    strbuf_adds(sql, filter->project ? " AND project = ?2" : " AND ?2 IS NULL");
+    strbuf_adds(sql, filter->type ? " AND substr(type, 1, length(?3)) = ?3" : " AND ?3 IS NULL");
+    strbuf_adds(sql, filter->subject ? " AND subject = ?4" : " AND ?4 IS NULL");
+    strbuf_adds(sql, filter->newest ? " ORDER BY sequence DESC LIMIT ?5" : " ORDER BY sequence LIMIT ?5");
+}
+
+static json_t *reversed(const json_t *events)
+{
+    json_t *array = json_array();
+
+    for (size_t i = json_array_size(events); i > 0; i--)
+        json_array_append(array, json_array_get(events, i - 1));
+    return array;
 }
 
 json_t *journal_read(struct db_tx *tx, const struct journal_filter *filter, struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_json json_t *events = json_array();
+    cleanup_strbuf struct strbuf sql = STRBUF_INIT(LIMIT_DESCRIPTION);
     int64_t limit = filter->limit > 0 ? filter->limit : LIMIT_PAGE_DEFAULT;
     int r;
 
-    if (db_query(tx, &rows, error, statement_for(filter), "isssi", filter->after, filter->project, filter->type,
-                 filter->subject, limit) < 0)
+    write_query(filter, &sql);
+    if (db_query(tx, &rows, error, sql.data, "isssi", filter->after, filter->project, filter->type, filter->subject,
+                 limit) < 0)
         return NULL;
     while ((r = db_next(&rows, error)) > 0) {
         json_t *event = to_cloudevent(&rows, error);
@@ -84,7 +85,9 @@ json_t *journal_read(struct db_tx *tx, const struct journal_filter *filter, stru
             return NULL;
         json_array_append_new(events, event);
     }
-    return r < 0 ? NULL : steal_ptr(events);
+    if (r < 0)
+        return NULL;
+    return filter->newest ? reversed(events) : steal_ptr(events);
 }
 
 int journal_newest(struct db_tx *tx, int64_t *ret_sequence, struct error *error)

@@ -33,6 +33,7 @@ struct journal_filter {
     const char *type;    /* prefix, e.g. "slipway.run."; NULL: all */
     const char *subject; /* exact; NULL: all */
     int limit;
+    bool newest;         /* the last `limit` of them instead of the first */
 };
 
 /* A new array of CloudEvents in order. NULL on failure. */

@@ -124,6 +124,11 @@ static void test_filters(void **state)
         {{.subject = "run/1", .type = "slipway.run.f", .limit = 100}, 1, 4},
         {{.type = "slipway.%", .limit = 100}, 0, 0},
         {{.after = 6, .limit = 100}, 0, 0},
+        {{.newest = true, .limit = 2}, 2, 5},
+        {{.newest = true, .limit = 100}, 6, 1},
+        {{.newest = true, .after = 5, .limit = 100}, 1, 6},
+        {{.newest = true, .type = "slipway.run.", .limit = 1}, 1, 4},
+        {{.newest = true, .project = "a", .subject = "run/1", .limit = 1}, 1, 4},
     };
 
     append(f, "slipway.run.queued", "run/1", "a");
