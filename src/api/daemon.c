@@ -3,7 +3,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include "api/api.h"
-#include "api/auth.h"
+#include "api/authenticator.h"
 #include "api/daemon.h"
 #include "api/notify.h"
 #include "schedule/orchestrator.h"
@@ -82,7 +82,7 @@ static int open_control(struct daemon *daemon, const struct daemon_options *opti
     struct http_server_options server = {
         .routes = api_tables,
         .context = daemon,
-        .authenticate = auth_check,
+        .authenticate = authenticator_check,
         .spool_directory = spool,
     };
 
@@ -140,7 +140,7 @@ int daemon_new(const struct daemon_options *options, struct daemon **ret_daemon,
 
     if (store_open(&store, &daemon->store, error) < 0)
         return -1;
-    daemon->auth = auth_new(daemon->store);
+    daemon->auth = authenticator_new(daemon->store);
     if (open_control(daemon, options, error) < 0 || start_schedule(daemon, options, error) < 0 ||
         http_server_start(daemon->control, error) < 0)
         return -1;
@@ -164,7 +164,7 @@ struct daemon *daemon_free(struct daemon *daemon)
         orchestrator_stop(daemon->orchestrator);
     serving_free(daemon->serving);
     orchestrator_free(daemon->orchestrator);
-    auth_free(daemon->auth);
+    authenticator_free(daemon->auth);
     store_close(daemon->store);
     loop_free(daemon->loop);
     strvec_release(&daemon->urls);

@@ -24,7 +24,7 @@
 #include "util/loop.h"
 #include "util/strvec.h"
 
-struct auth;
+struct authenticator;
 struct orchestrator;
 struct serving;
 
@@ -45,7 +45,7 @@ struct daemon {
     struct orchestrator *orchestrator;
     struct serving *serving;
     struct http_server *control;
-    struct auth *auth;
+    struct authenticator *auth;
     struct loop *loop;    /* of the main thread: signals */
     struct strvec urls;   /* of the control port; the Unix socket first */
     char *serve_url;      /* "http://127.0.0.1:8480"; NULL: no gateway */

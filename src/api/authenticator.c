@@ -1,7 +1,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
-#include "api/auth.h"
+#include "api/authenticator.h"
 #include "api/daemon.h"
 #include "core/token.h"
 #include "util/clock.h"
@@ -21,7 +21,7 @@ struct cached {
     struct http_principal principal;
 };
 
-struct auth {
+struct authenticator {
     struct store *store;
     struct journal_listener *listener;
     _Atomic uint64_t generation;
@@ -31,14 +31,14 @@ struct auth {
 
 static void on_commit(void *userdata, int64_t newest)
 {
-    struct auth *auth = userdata;
+    struct authenticator *auth = userdata;
 
     atomic_fetch_add(&auth->generation, 1);
 }
 
-struct auth *auth_new(struct store *store)
+struct authenticator *authenticator_new(struct store *store)
 {
-    struct auth *auth = xnew0(struct auth);
+    struct authenticator *auth = xnew0(struct authenticator);
 
     auth->store = store;
     auth->generation = 1;
@@ -63,7 +63,7 @@ static void principal_copy(struct http_principal *into, const struct http_princi
     into->run_id = xstrdup_null(from->run_id);
 }
 
-struct auth *auth_free(struct auth *auth)
+struct authenticator *authenticator_free(struct authenticator *auth)
 {
     if (!auth)
         return NULL;
@@ -77,12 +77,12 @@ struct auth *auth_free(struct auth *auth)
 
 /* -- cache -- */
 
-static struct cached *slot_of(struct auth *auth, const struct digest *key)
+static struct cached *slot_of(struct authenticator *auth, const struct digest *key)
 {
     return &auth->cache[key->bytes[0] % CACHE_SIZE];
 }
 
-static bool recall(struct auth *auth, const struct digest *key, struct http_principal *ret)
+static bool recall(struct authenticator *auth, const struct digest *key, struct http_principal *ret)
 {
     struct cached *slot = slot_of(auth, key);
     bool found;
@@ -96,7 +96,7 @@ static bool recall(struct auth *auth, const struct digest *key, struct http_prin
     return found;
 }
 
-static void remember(struct auth *auth, const struct digest *key, uint64_t generation, int64_t expires_at,
+static void remember(struct authenticator *auth, const struct digest *key, uint64_t generation, int64_t expires_at,
                      const struct http_principal *principal)
 {
     struct cached *slot = slot_of(auth, key);
@@ -121,7 +121,7 @@ static const enum http_scope scopes[] = {
 };
 
 /* When it was used last is worth a write a minute, but never a failure. */
-static void touch(struct auth *auth, const struct token *token)
+static void touch(struct authenticator *auth, const struct token *token)
 {
     cleanup_tx struct db_tx tx = DB_TX_INIT;
 
@@ -130,7 +130,7 @@ static void touch(struct auth *auth, const struct token *token)
         db_commit(&tx, NULL);
 }
 
-static int look_up(struct auth *auth, const char *secret, struct token *ret_token, struct error *error)
+static int look_up(struct authenticator *auth, const char *secret, struct token *ret_token, struct error *error)
 {
     cleanup_tx struct db_tx tx = DB_TX_INIT;
 
@@ -139,7 +139,7 @@ static int look_up(struct auth *auth, const char *secret, struct token *ret_toke
     return token_check(&tx, secret, ret_token, error);
 }
 
-static int check_token(struct auth *auth, const char *secret, struct http_principal *ret, struct error *error)
+static int check_token(struct authenticator *auth, const char *secret, struct http_principal *ret, struct error *error)
 {
     cleanup_token struct token token = TOKEN_INIT;
     uint64_t generation = atomic_load(&auth->generation);
@@ -159,7 +159,7 @@ static int check_token(struct auth *auth, const char *secret, struct http_princi
     return 0;
 }
 
-int auth_check(void *context, const char *token, const struct http_peer *peer, struct http_principal *ret,
+int authenticator_check(void *context, const char *token, const struct http_peer *peer, struct http_principal *ret,
                struct error *error)
 {
     struct daemon *daemon = context;

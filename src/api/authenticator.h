@@ -10,11 +10,11 @@
 #include "http/server.h"
 #include "store/store.h"
 
-struct auth;
+struct authenticator;
 
-struct auth *auth_new(struct store *store);
-struct auth *auth_free(struct auth *auth);
+struct authenticator *authenticator_new(struct store *store);
+struct authenticator *authenticator_free(struct authenticator *auth);
 
 /* An http_authenticate_fn; the context is the daemon. */
-int auth_check(void *context, const char *token, const struct http_peer *peer, struct http_principal *ret,
+int authenticator_check(void *context, const char *token, const struct http_peer *peer, struct http_principal *ret,
                struct error *error);
