@@ -21,6 +21,8 @@ struct slipway_worker {
     uint64_t requests_size, answers_size;
     struct wire_message layout;     /* the WELCOME */
     uint32_t head, tail;            /* submissions taken, completions made */
+    struct wire_submission current; /* the one that was taken last, and when */
+    int64_t begun_ns;
     uint32_t big_index;             /* completion that used the big place last */
     bool big_used;
     /* Called around sleeps, so that an interpreter can let go of its lock. */

@@ -362,32 +362,11 @@ static void complete(struct slipway_worker *worker, const struct wire_submission
     wake_gateway(worker);
 }
 
-static void run_one(struct slipway_worker *worker, slipway_answer_fn answer, void *userdata)
+/* Waits for the next request; 0 when the worker shall end. */
+int slipway_worker_take(struct slipway_worker *worker, struct slipway_request *ret_request)
 {
-    struct wire_submission entry = worker->requests->submissions[worker->head % WIRE_SLOTS];
-    struct slipway_request request = {
-        .kind = entry.kind,
-        .body = (const char *)worker->requests + entry.offset,
-        .length = entry.length,
-        .answer = (char *)worker->answers + worker->layout.answer_offset + entry.slot * worker->layout.answer_stride,
-        .answer_max = worker->layout.answer_stride,
-        .deadline_ns = entry.deadline_ns,
-        .worker = worker,
-    };
-    int64_t begun = now_ns();
+    const struct wire_submission *entry = &worker->current;
 
-    memcpy(request.trace, entry.trace, sizeof(request.trace));
-    worker->head++;
-    atomic_store_explicit(&worker->answers->submit_head, worker->head, memory_order_release);
-    if (entry.deadline_ns && begun > entry.deadline_ns)
-        request.status = WIRE_STATUS_EXPIRED;
-    else
-        answer(userdata, &request);
-    complete(worker, &entry, &request, now_ns() - begun);
-}
-
-int slipway_worker_run(struct slipway_worker *worker, slipway_answer_fn answer, void *userdata)
-{
     while (!worker->stopping) {
         if (!worker->connected) {
             if (connect_patiently(worker) < 0)
@@ -396,10 +375,45 @@ int slipway_worker_run(struct slipway_worker *worker, slipway_answer_fn answer, 
                 slipway_worker_ready(worker, worker->functions);
             continue;
         }
-        if (atomic_load_explicit(&worker->requests->submit_tail, memory_order_acquire) != worker->head)
-            run_one(worker, answer, userdata);
-        else
+        if (atomic_load_explicit(&worker->requests->submit_tail, memory_order_acquire) == worker->head) {
             sleep_until_woken(worker, false);
+            continue;
+        }
+        worker->current = worker->requests->submissions[worker->head % WIRE_SLOTS];
+        worker->head++;
+        atomic_store_explicit(&worker->answers->submit_head, worker->head, memory_order_release);
+        worker->begun_ns = now_ns();
+        *ret_request = (struct slipway_request){
+            .kind = entry->kind,
+            .body = (const char *)worker->requests + entry->offset,
+            .length = entry->length,
+            .answer = (char *)worker->answers + worker->layout.answer_offset +
+                      entry->slot * worker->layout.answer_stride,
+            .answer_max = worker->layout.answer_stride,
+            .deadline_ns = entry->deadline_ns,
+            .worker = worker,
+        };
+        memcpy(ret_request->trace, entry->trace, sizeof(ret_request->trace));
+        if (!entry->deadline_ns || worker->begun_ns <= entry->deadline_ns)
+            return 1;
+        ret_request->status = WIRE_STATUS_EXPIRED;
+        slipway_worker_answer(worker, ret_request);
+    }
+    return 0;
+}
+
+void slipway_worker_answer(struct slipway_worker *worker, const struct slipway_request *request)
+{
+    complete(worker, &worker->current, request, now_ns() - worker->begun_ns);
+}
+
+int slipway_worker_run(struct slipway_worker *worker, slipway_answer_fn answer, void *userdata)
+{
+    struct slipway_request request;
+
+    while (slipway_worker_take(worker, &request)) {
+        answer(userdata, &request);
+        slipway_worker_answer(worker, &request);
     }
     return 0;
 }

@@ -54,6 +54,10 @@ SLIPWAY_API int slipway_worker_hello(struct slipway_worker *worker, const char *
 SLIPWAY_API int slipway_worker_ready(struct slipway_worker *worker, uint32_t functions);
 SLIPWAY_API int slipway_worker_failed(struct slipway_worker *worker, const char *message);
 SLIPWAY_API int slipway_worker_run(struct slipway_worker *worker, slipway_answer_fn answer, void *userdata);
+/* The loop of run() by hand, for languages that cannot be called from C: take() waits for the next request, 1,
+ * or says that it is time to end, 0; after each one answer(). */
+SLIPWAY_API int slipway_worker_take(struct slipway_worker *worker, struct slipway_request *ret_request);
+SLIPWAY_API void slipway_worker_answer(struct slipway_worker *worker, const struct slipway_request *request);
 /* Makes run() return after the request that it is in. Any thread, any signal handler. */
 SLIPWAY_API void slipway_worker_stop(struct slipway_worker *worker);
 SLIPWAY_API void slipway_worker_close(struct slipway_worker *worker);
