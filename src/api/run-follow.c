@@ -221,19 +221,26 @@ static int accept_follow(struct http_request *request, struct http_response *res
 {
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     cleanup_run struct run *run = NULL;
+    int64_t offset = http_query_int(request, "after", 0), tail = http_query_int(request, "tail", -1);
+    struct daemon *daemon = request->context;
+    cleanup_free char *directory = NULL, *path = NULL;
     struct follow *follow;
     int attempt, node;
 
     if (run_of_request(request, false, &tx, &run, error) < 0 ||
         run_node_of_request(request, run, &attempt, &node, error) < 0)
         return -1;
+    directory = launch_directory(daemon->store, run->id, attempt, node);
+    path = fs_join(directory, "log");
+    if (tail >= 0 && runlog_tail(path, tail > INT32_MAX ? INT32_MAX : (int)tail, &offset, error) < 0)
+        return -1;
     follow = xnew0(struct follow);
-    follow->daemon = request->context;
+    follow->daemon = daemon;
     memcpy(follow->run_id, run->id, sizeof(follow->run_id));
     follow->what = what;
     follow->attempt = attempt;
     follow->node = (int)http_query_int(request, "node", node);
-    follow->log_offset = http_query_int(request, "after", 0);
+    follow->log_offset = offset;
     follow->metric_sequence = http_query_int(request, "metrics_after", 0);
     follow->state = -1;
     return http_websocket_accept(request, response, &handler, follow, error);

@@ -396,7 +396,7 @@ static const struct http_query_row metric_query[] = {
 
 static const struct http_query_row log_query[] = {
     {"attempt", SCHEMA_INTEGER, .doc = "which attempt (the newest)"},
-    {"after", SCHEMA_INTEGER, .doc = "byte offset to go on from"},
+    {"after", SCHEMA_INTEGER, .doc = "byte offset to go on from; then at most about 4 MiB are sent"},
     {"tail", SCHEMA_INTEGER, .doc = "only so many of the last lines"},
     {"skip_lines", SCHEMA_INTEGER, .doc = "lines to leave out at the start"},
     {"timestamps", SCHEMA_BOOLEAN, .doc = "each line begins with its time and stream"},
@@ -407,6 +407,7 @@ static const struct http_query_row follow_query[] = {
     {"attempt", SCHEMA_INTEGER, .doc = "attempt to begin with (the newest)"},
     {"node", SCHEMA_INTEGER, .doc = "node whose log is followed (0)"},
     {"after", SCHEMA_INTEGER, .doc = "byte offset of the log to go on from"},
+    {"tail", SCHEMA_INTEGER, .doc = "begin with so many of the last lines"},
     {"metrics_after", SCHEMA_INTEGER, .doc = "sequence number of the last metric that was seen"},
     {},
 };

@@ -14,6 +14,9 @@ extern const struct command doctor_commands[];
 extern const struct command events_commands[];
 extern const struct command project_commands[];
 extern const struct command token_commands[];
+extern const struct command environment_commands[];
+extern const struct command job_commands[];
+extern const struct command run_commands[];
 extern const struct command serve_commands[];
 extern const struct command endpoint_commands[];
 extern const struct command model_commands[];
@@ -69,6 +72,9 @@ static const struct command main_commands[] = {
 const struct command *const cli_tables[] = {
     serve_commands,
     status_commands,
+    run_commands,
+    job_commands,
+    environment_commands,
     model_commands,
     endpoint_commands,
     dataset_commands,
