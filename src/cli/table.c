@@ -78,6 +78,11 @@ static char *text_of_duration(int64_t ms)
     return xstrdup(format_duration_ms(ms < 0 ? 0 : ms, buffer));
 }
 
+static char *text_of_age(int64_t ms)
+{
+    return ms < 1000 ? xstrdup("now") : text_of_duration(ms < 60000 ? ms / 1000 * 1000 : ms);
+}
+
 static char *text_of_time(int64_t wall_ms)
 {
     time_t seconds = (time_t)(wall_ms / 1000);
@@ -96,7 +101,7 @@ static char *text_of_string(enum table_format format, const char *string)
 
     switch (format) {
     case TABLE_AGE:
-        return clock_parse_ms(string, &wall_ms) < 0 ? NULL : text_of_duration(clock_wall_ms() - wall_ms);
+        return clock_parse_ms(string, &wall_ms) < 0 ? NULL : text_of_age(clock_wall_ms() - wall_ms);
     case TABLE_TIME:
         return clock_parse_ms(string, &wall_ms) < 0 ? NULL : text_of_time(wall_ms);
     case TABLE_DIGEST:
@@ -182,25 +187,35 @@ static void put_cell(FILE *out, const char *text, int width, bool right, bool la
         put_blanks(out, blanks);
 }
 
-/* Takes cells from the widest column that may shrink, until the table fits or nothing gives any more. */
-static void fit(const struct table_column *columns, int *widths, size_t count, int terminal)
+/* Takes cells from the widest column that may give some, until `over` is gone; returns what is left. */
+static int shrink(const struct table_column *columns, int *widths, size_t count, int over, bool any_text)
 {
-    int total = GAP * (int)(count - 1);
-
-    for (size_t i = 0; i < count; i++)
-        total += widths[i];
-    while (total > terminal) {
+    while (over > 0) {
         size_t widest = count;
 
-        for (size_t i = 0; i < count; i++)
-            if (columns[i].shrink && widths[i] > SHRINK_LEAST &&
-                (widest == count || widths[i] > widths[widest]))
+        for (size_t i = 0; i < count; i++) {
+            bool may = columns[i].shrink || (any_text && !is_right_aligned(&columns[i]));
+
+            if (may && widths[i] > SHRINK_LEAST && (widest == count || widths[i] > widths[widest]))
                 widest = i;
+        }
         if (widest == count)
-            return;
+            break;
         widths[widest]--;
-        total--;
+        over--;
     }
+    return over;
+}
+
+/* Columns that are marked give first, then all that hold text; numbers are never cut. */
+static void fit(const struct table_column *columns, int *widths, size_t count, int terminal)
+{
+    int over = GAP * (int)(count - 1) - terminal;
+
+    for (size_t i = 0; i < count; i++)
+        over += widths[i];
+    over = shrink(columns, widths, count, over, false);
+    shrink(columns, widths, count, over, true);
 }
 
 void table_print(FILE *out, const struct table_column *columns, const json_t *items)

@@ -12,7 +12,8 @@
  *     print_items(invocation, columns, items, "there are no datasets yet");
  *
  * Widths count characters as a terminal shows them (UTF-8, wide and combining ones). On a terminal, rows
- * never wrap: columns that may shrink are cut with "…". In a pipe nothing is cut. Control characters in
+ * do not wrap: columns that may shrink are cut with "…", then others that hold text; numbers are not. In a
+ * pipe nothing is cut. Control characters in
  * values are shown escaped, so that data cannot drive the terminal.
  */
 #pragma once
@@ -24,7 +25,7 @@ enum table_format {
     TABLE_TEXT,     /* strings and booleans as they are, numbers in full, arrays joined with ", " */
     TABLE_NUMBER,   /* right-aligned; reals with six significant digits */
     TABLE_BYTES,    /* "1.50 GiB" */
-    TABLE_AGE,      /* RFC 3339 text → "5m 02s" (ago) */
+    TABLE_AGE,      /* RFC 3339 text → "5m 02s" (ago), "now" within a second */
     TABLE_TIME,     /* RFC 3339 text → local time "2026-01-31 12:34:56" */
     TABLE_DURATION, /* ms → "12.4 s" */
     TABLE_STATE,    /* a state name, coloured by what it means */
