@@ -24,7 +24,8 @@ struct client *client_new(const struct client_options *options)
 
     client->is_local = !options->url;
     client->data_directory = xstrdup_null(options->data_directory);
-    client->url = options->url ? xstrdup(options->url) : xasprintf("unix:%s/slipway.sock", options->data_directory);
+    client->url = options->url ? xstrdup(options->url)
+                               : xasprintf("unix:%s/slipway.sock", options->data_directory);
     client->token = xstrdup_null(options->token);
     client->project = xstrdup_null(options->project);
     return client;
@@ -79,7 +80,8 @@ static int explain(struct client *client, struct error *error)
                              client->data_directory);
     if (!fs_exists(socket)) {
         error_clear(error);
-        error_set(error, ERROR_UNAVAILABLE, "no daemon runs on the data directory %s", client->data_directory);
+        error_set(error, ERROR_UNAVAILABLE, "no daemon runs on the data directory %s",
+                  client->data_directory);
     }
     return -1;
 }
@@ -102,8 +104,7 @@ static void add_parameter(struct strbuf *sb, const char *name, const json_t *val
     size_t i;
 
     if (json_is_array(value)) {
-        json_array_foreach ((json_t *)value, i, element)
-            add_parameter(sb, name, element);
+        json_array_foreach((json_t *)value, i, element) add_parameter(sb, name, element);
         return;
     }
     if (json_is_null(value))
@@ -128,8 +129,7 @@ static char *path_with_query(const struct client *client, const char *path, json
     json_t *value;
 
     strbuf_adds(&sb, path);
-    json_object_foreach (query, name, value)
-        add_parameter(&sb, name, value);
+    json_object_foreach(query, name, value) add_parameter(&sb, name, value);
     if (client->project && !json_object_get(query, "project")) {
         cleanup_json json_t *project = json_string(client->project);
 
@@ -153,7 +153,8 @@ static int request(struct client *client, const char *method, const char *path, 
     return 0;
 }
 
-int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply, struct error *error)
+int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply,
+               struct error *error)
 {
     return request(client, "GET", path, query, NULL, ret_reply, error);
 }
@@ -176,7 +177,8 @@ int client_patch(struct client *client, const char *path, json_t *query, json_t 
     return request(client, "PATCH", path, query, body, ret_reply, error);
 }
 
-int client_delete(struct client *client, const char *path, json_t *query, json_t **ret_reply, struct error *error)
+int client_delete(struct client *client, const char *path, json_t *query, json_t **ret_reply,
+                  struct error *error)
 {
     return request(client, "DELETE", path, query, NULL, ret_reply, error);
 }
@@ -257,8 +259,8 @@ static int on_message(void *userdata, const char *text, size_t length)
     return follow->result;
 }
 
-int client_follow(struct client *client, const char *path, json_t *query, client_message_fn fn, void *userdata,
-                  struct error *error)
+int client_follow(struct client *client, const char *path, json_t *query, client_message_fn fn,
+                  void *userdata, struct error *error)
 {
     cleanup_free char *full = path_with_query(client, path, query);
     struct follow follow = {fn, userdata, 0, ERROR_INIT};

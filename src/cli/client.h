@@ -12,8 +12,8 @@
  *
  * Every function returns 0, or -1 with the error that the daemon answered: its code and its message.
  * Where no daemon answers it is ERROR_UNAVAILABLE, and client_hint() says what to do about it.
- * `query` and `body` may be NULL and are stolen: client_get(client, path, json_build("{s:i}", "limit", 5), …).
- * Values of `query` are strings, numbers or booleans; an array repeats the parameter; null ones are left
+ * `query` and `body` may be NULL and are stolen: client_get(client, path, json_build("{s:i}", "limit", 5),
+ * …). Values of `query` are strings, numbers or booleans; an array repeats the parameter; null ones are left
  * out. --project is added as the parameter `project` by itself. ret_reply may be NULL.
  */
 #pragma once
@@ -37,7 +37,8 @@ struct client *client_free(struct client *client);
 DEFINE_CLEANUP(struct client *, client_free)
 #define cleanup_client CLEANUP(client_free_cleanup)
 
-int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply, struct error *error);
+int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply,
+               struct error *error);
 int client_post(struct client *client, const char *path, json_t *query, json_t *body, json_t **ret_reply,
                 struct error *error);
 int client_put(struct client *client, const char *path, json_t *query, json_t *body, json_t **ret_reply,

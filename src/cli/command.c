@@ -175,7 +175,8 @@ bool command_is_in_group(const struct command *command, const char *group)
 
 const struct command *command_find(command_tables tables, const char *name)
 {
-    command_foreach (tables, command) {
+    command_foreach(tables, command)
+    {
         if (strcmp(command->name, name) == 0)
             return command;
     }
@@ -184,7 +185,8 @@ const struct command *command_find(command_tables tables, const char *name)
 
 static bool is_group(command_tables tables, const char *name)
 {
-    command_foreach (tables, command) {
+    command_foreach(tables, command)
+    {
         if (command_is_in_group(command, name))
             return true;
     }
@@ -219,7 +221,8 @@ struct parse {
     bool version; /* --version was given */
 };
 
-static const struct option *find_in(const struct option *options, const char *name, size_t length, char letter)
+static const struct option *find_in(const struct option *options, const char *name, size_t length,
+                                    char letter)
 {
     for (; options && options->name; options++) {
         if (name && strlen(options->name) == length && strncmp(options->name, name, length) == 0)
@@ -231,7 +234,8 @@ static const struct option *find_in(const struct option *options, const char *na
 }
 
 /* A command's own options hide the global ones of the same name. */
-static const struct option *find_option(const struct parse *parse, const char *name, size_t length, char letter)
+static const struct option *find_option(const struct parse *parse, const char *name, size_t length,
+                                        char letter)
 {
     const struct option *option = NULL;
 
@@ -265,12 +269,14 @@ static int fail_unknown_option(const struct parse *parse, const char *text)
         strvec_pushf(&names, "--%s", o->name);
     nearest = nearest_word(word, &names);
     if (nearest)
-        return error_set(parse->error, ERROR_INVALID, "unknown option '%.80s'; did you mean %s?", word, nearest);
-    return error_set(parse->error, ERROR_INVALID, "unknown option '%.80s'; 'slipway help%s%s' lists them", word,
-                     parse->command ? " " : "", parse->command ? parse->command->name : "");
+        return error_set(parse->error, ERROR_INVALID, "unknown option '%.80s'; did you mean %s?", word,
+                         nearest);
+    return error_set(parse->error, ERROR_INVALID, "unknown option '%.80s'; 'slipway help%s%s' lists them",
+                     word, parse->command ? " " : "", parse->command ? parse->command->name : "");
 }
 
-static int take_value(const struct parse *parse, const struct option *option, char ***next, const char **ret_value)
+static int take_value(const struct parse *parse, const struct option *option, char ***next,
+                      const char **ret_value)
 {
     if (!**next)
         return error_set(parse->error, ERROR_INVALID, "option '--%s' needs a value: %s", option->name,
@@ -373,7 +379,8 @@ static const struct command *find_command(command_tables tables, char **argv)
 /* The words that may follow `group` ("": that commands begin with). */
 static void list_words(command_tables tables, const char *group, struct strvec *ret_words)
 {
-    command_foreach (tables, command) {
+    command_foreach(tables, command)
+    {
         const char *rest = *group ? command->name + strlen(group) + 1 : command->name;
         cleanup_free char *word = NULL;
 
@@ -405,15 +412,17 @@ static int fail_unknown_command(struct parse *parse, const struct strvec *words)
     }
     blank = *group ? " " : "";
     if (!wrong)
-        return error_set(parse->error, ERROR_INVALID, "'slipway %s' needs an action; 'slipway help %s' lists them",
-                         group, group);
+        return error_set(parse->error, ERROR_INVALID,
+                         "'slipway %s' needs an action; 'slipway help %s' lists them", group, group);
     list_words(parse->tables, group, &candidates);
     nearest = nearest_word(wrong, &candidates);
     if (nearest)
-        return error_set(parse->error, ERROR_INVALID, "unknown command '%s%s%.80s'; did you mean 'slipway %s%s%s'?",
-                         group, blank, wrong, group, blank, nearest);
-    return error_set(parse->error, ERROR_INVALID, "unknown command '%s%s%.80s'; 'slipway help%s%s' lists them",
-                     group, blank, wrong, blank, group);
+        return error_set(parse->error, ERROR_INVALID,
+                         "unknown command '%s%s%.80s'; did you mean 'slipway %s%s%s'?", group, blank, wrong,
+                         group, blank, nearest);
+    return error_set(parse->error, ERROR_INVALID,
+                     "unknown command '%s%s%.80s'; 'slipway help%s%s' lists them", group, blank, wrong, blank,
+                     group);
 }
 
 static int parse_words(struct parse *parse, char **argv)
@@ -464,7 +473,9 @@ static void connect_client(struct invocation *invocation)
     cleanup_free char *data = invocation_data_directory(invocation);
     const char *url = option_value(invocation, "url"), *token = option_value(invocation, "token");
     struct client_options options = {
-        .url = url ? url : option_value(invocation, "data") ? NULL : environment("SLIPWAY_URL"),
+        .url = url                                ? url
+               : option_value(invocation, "data") ? NULL
+                                                  : environment("SLIPWAY_URL"),
         .token = token,
         .data_directory = data,
         .project = invocation_project(invocation),

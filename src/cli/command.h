@@ -116,9 +116,9 @@ typedef const struct command *const *command_tables;
 extern const struct option command_global_options[];
 
 enum command_parsed {
-    COMMAND_RUN,      /* invocation is complete */
-    COMMAND_HELP,     /* --help, "help …" or no command: show help of the words in `arguments` */
-    COMMAND_VERSION,  /* --version */
+    COMMAND_RUN,     /* invocation is complete */
+    COMMAND_HELP,    /* --help, "help …" or no command: show help of the words in `arguments` */
+    COMMAND_VERSION, /* --version */
 };
 
 /* Finds the command (the longest name that the words begin with) and parses its options and arguments.

@@ -39,7 +39,8 @@ static void put_names(FILE *out, size_t source, const char *prefix)
     client = client_new(&options);
     if (client_list(client, sources[source].path, NULL, NAMES_MAX, &items, NULL) < 0)
         return;
-    json_array_foreach (items, i, item) {
+    json_array_foreach(items, i, item)
+    {
         const char *note = sources[source].note ? json_get_string(item, sources[source].note, NULL) : NULL;
 
         put_candidate(out, json_get_string(item, sources[source].key, ""), note, prefix);
@@ -98,7 +99,8 @@ static void put_command_words(FILE *out, command_tables tables, const char *grou
     cleanup_strvec struct strvec seen = STRVEC_INIT;
     size_t skip = *group ? strlen(group) + 1 : 0;
 
-    command_foreach (tables, command) {
+    command_foreach(tables, command)
+    {
         cleanup_free char *word = NULL;
         const char *rest = command->name + skip;
         bool whole;
@@ -117,9 +119,9 @@ static void put_command_words(FILE *out, command_tables tables, const char *grou
 /* Reads the words before the last one: which command they name, how many arguments they give. */
 struct position {
     const struct command *command;
-    char *name;               /* the words that were taken as a name; owned */
+    char *name; /* the words that were taken as a name; owned */
     bool name_ended;
-    int arguments;            /* positional ones that are complete */
+    int arguments;             /* positional ones that are complete */
     const struct option *open; /* the last word is this option's value */
 };
 
@@ -140,10 +142,12 @@ static void read_words(struct position *position, command_tables tables, char *c
             continue;
         }
         longer = *position->name ? xasprintf("%s %s", position->name, words[i]) : xstrdup(words[i]);
-        command_foreach (tables, command) {
+        command_foreach(tables, command)
+        {
             if (strcmp(command->name, longer) == 0)
                 position->command = command;
-            continues = continues || strcmp(command->name, longer) == 0 || command_is_in_group(command, longer);
+            continues = continues || strcmp(command->name, longer) == 0 ||
+                        command_is_in_group(command, longer);
         }
         if (continues && !position->name_ended && position->arguments == 0) {
             free(position->name);
@@ -207,8 +211,10 @@ static const char bash_script[] =
     "    while IFS= read -r line; do\n"
     "        candidate=\"${line%%$'\\t'*}\"\n"
     "        case \"$candidate\" in\n"
-    "        :files) compopt -o filenames; mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY < <(compgen -f -- \"$current\") ;;\n"
-    "        :directories) compopt -o filenames; mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY < <(compgen -d -- \"$current\") ;;\n"
+    "        :files) compopt -o filenames; mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY < <(compgen -f -- "
+    "\"$current\") ;;\n"
+    "        :directories) compopt -o filenames; mapfile -t -O \"${#COMPREPLY[@]}\" COMPREPLY < <(compgen -d "
+    "-- \"$current\") ;;\n"
     "        *) COMPREPLY+=(\"$(printf '%q' \"$candidate\")\") ;;\n"
     "        esac\n"
     "    done < <(\"${COMP_WORDS[0]}\" complete -- \"${words[@]}\" 2>/dev/null)\n"
@@ -240,22 +246,21 @@ static const char zsh_script[] =
     "    compdef _slipway slipway\n"
     "fi\n";
 
-static const char fish_script[] =
-    "# Completion of slipway for fish: slipway completion fish | source\n"
-    "function __slipway_complete\n"
-    "    set -l words (commandline -opc) (commandline -ct)\n"
-    "    for line in ($words[1] complete -- $words[2..-1] 2>/dev/null)\n"
-    "        switch $line\n"
-    "            case ':files'\n"
-    "                __fish_complete_path (commandline -ct)\n"
-    "            case ':directories'\n"
-    "                __fish_complete_directories (commandline -ct)\n"
-    "            case '*'\n"
-    "                printf '%s\\n' $line\n"
-    "        end\n"
-    "    end\n"
-    "end\n"
-    "complete -c slipway -f -a '(__slipway_complete)'\n";
+static const char fish_script[] = "# Completion of slipway for fish: slipway completion fish | source\n"
+                                  "function __slipway_complete\n"
+                                  "    set -l words (commandline -opc) (commandline -ct)\n"
+                                  "    for line in ($words[1] complete -- $words[2..-1] 2>/dev/null)\n"
+                                  "        switch $line\n"
+                                  "            case ':files'\n"
+                                  "                __fish_complete_path (commandline -ct)\n"
+                                  "            case ':directories'\n"
+                                  "                __fish_complete_directories (commandline -ct)\n"
+                                  "            case '*'\n"
+                                  "                printf '%s\\n' $line\n"
+                                  "        end\n"
+                                  "    end\n"
+                                  "end\n"
+                                  "complete -c slipway -f -a '(__slipway_complete)'\n";
 
 static const struct {
     const char *shell, *script;
@@ -269,5 +274,6 @@ int completion_script(FILE *out, const char *shell, struct error *error)
             return 0;
         }
     }
-    return error_set(error, ERROR_INVALID, "completion is there for bash, zsh and fish, not for '%.40s'", shell);
+    return error_set(error, ERROR_INVALID, "completion is there for bash, zsh and fish, not for '%.40s'",
+                     shell);
 }

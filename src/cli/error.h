@@ -8,8 +8,8 @@
 
 enum exit_status {
     EXIT_OK = 0,
-    EXIT_FAILED = 1,      /* the action failed */
-    EXIT_USAGE = 2,       /* the command line or a value in it is wrong */
+    EXIT_FAILED = 1, /* the action failed */
+    EXIT_USAGE = 2,  /* the command line or a value in it is wrong */
     EXIT_NOT_FOUND = 3,
     EXIT_CONFLICT = 4,    /* exists already, or the state does not allow it now */
     EXIT_DENIED = 5,      /* no token, an unknown one, or one whose scopes do not cover it */

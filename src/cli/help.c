@@ -28,7 +28,8 @@ static void put_title(FILE *out, const char *title)
 {
     bool colours = terminal_has_colours(out);
 
-    fprintf(out, "%s%s%s\n", colours ? terminal_colour(COLOUR_BOLD) : "", title, colours ? terminal_colour_off : "");
+    fprintf(out, "%s%s%s\n", colours ? terminal_colour(COLOUR_BOLD) : "", title,
+            colours ? terminal_colour_off : "");
 }
 
 /* Words up to `length` bytes, wrapped at `width` cells. The cursor stands in column `indent` already, and
@@ -132,14 +133,16 @@ static void put_commands(FILE *out, command_tables tables, const char *group)
 {
     int width = 0;
 
-    command_foreach (tables, command) {
+    command_foreach(tables, command)
+    {
         if (command_is_in_group(command, group) && !command->hidden) {
             int w = text_width(command->name);
 
             width = w > width ? w : width;
         }
     }
-    command_foreach (tables, command) {
+    command_foreach(tables, command)
+    {
         if (command_is_in_group(command, group) && !command->hidden)
             put_pair(out, command->name, width, command->summary);
     }
@@ -153,9 +156,13 @@ static char *describe_word(command_tables tables, const char *word)
 
     if (itself)
         strbuf_adds(&sb, itself->summary);
-    command_foreach (tables, command) {
+    command_foreach(tables, command)
+    {
         if (command_is_in_group(command, word) && !command->hidden)
-            strbuf_addf(&sb, "%s%s", !sb.length ? "" : strchr(sb.data, ';') || !itself ? ", " : "; ",
+            strbuf_addf(&sb, "%s%s",
+                        !sb.length                        ? ""
+                        : strchr(sb.data, ';') || !itself ? ", "
+                                                          : "; ",
                         command->name + strlen(word) + 1);
     }
     return strbuf_detach(&sb, NULL);
@@ -166,7 +173,8 @@ void help_overview(FILE *out, command_tables tables)
     cleanup_strvec struct strvec words = STRVEC_INIT;
     int width = 0;
 
-    command_foreach (tables, command) {
+    command_foreach(tables, command)
+    {
         cleanup_free char *word = xstrndup(command->name, strcspn(command->name, " "));
 
         if (!command->hidden && !strvec_contains(&words, word)) {
@@ -204,11 +212,13 @@ int help_print(FILE *out, command_tables tables, char *const *words, int n_words
     }
     name = strvec_join(&vector, " ");
     command = command_find(tables, name);
-    command_foreach (tables, other) {
+    command_foreach(tables, other)
+    {
         is_group = is_group || (command_is_in_group(other, name) && !other->hidden);
     }
     if (!command && !is_group)
-        return error_set(error, ERROR_INVALID, "there is no command '%.80s'; 'slipway help' lists them", name);
+        return error_set(error, ERROR_INVALID, "there is no command '%.80s'; 'slipway help' lists them",
+                         name);
     if (command)
         help_command(out, command);
     if (is_group) {

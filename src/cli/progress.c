@@ -9,10 +9,10 @@
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
-#define REDRAW_NS  (100 * NS_PER_MS)
-#define LINE_NS    (5 * NS_PER_SEC)
-#define SHORT_NS   (500 * NS_PER_MS)
-#define BAR_CELLS  24
+#define REDRAW_NS (100 * NS_PER_MS)
+#define LINE_NS   (5 * NS_PER_SEC)
+#define SHORT_NS  (500 * NS_PER_MS)
+#define BAR_CELLS 24
 
 struct progress {
     char *label;
@@ -20,7 +20,7 @@ struct progress {
     uint64_t total, done;
     int64_t started, drawn; /* monotonic, ns; drawn 0: not yet */
     bool terminal;
-    bool open;              /* a line on the terminal without its end */
+    bool open; /* a line on the terminal without its end */
 };
 
 struct progress *progress_new(const char *label, enum progress_unit unit, uint64_t total)
@@ -89,8 +89,8 @@ static void describe(struct strbuf *line, const struct progress *progress, int64
         strbuf_adds(line, "/s");
         if (progress->total > progress->done && seconds > 0.5)
             strbuf_addf(line, "  %s left",
-                        format_duration_ms(
-                            (int64_t)((double)(progress->total - progress->done) / rate * 1e3), buffer));
+                        format_duration_ms((int64_t)((double)(progress->total - progress->done) / rate * 1e3),
+                                           buffer));
     }
 }
 

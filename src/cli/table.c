@@ -19,9 +19,10 @@ static const struct {
     const char *state;
     enum terminal_colour colour;
 } state_colours[] = {
-    {"ready", COLOUR_GREEN},    {"running", COLOUR_GREEN},   {"succeeded", COLOUR_GREEN}, {"accepted", COLOUR_GREEN},
-    {"queued", COLOUR_YELLOW},  {"starting", COLOUR_YELLOW}, {"warming", COLOUR_YELLOW},  {"building", COLOUR_YELLOW},
-    {"draining", COLOUR_YELLOW}, {"stopped", COLOUR_DIM},    {"failed", COLOUR_RED},      {"lost", COLOUR_RED},
+    {"ready", COLOUR_GREEN},    {"running", COLOUR_GREEN},   {"succeeded", COLOUR_GREEN},
+    {"accepted", COLOUR_GREEN}, {"queued", COLOUR_YELLOW},   {"starting", COLOUR_YELLOW},
+    {"warming", COLOUR_YELLOW}, {"building", COLOUR_YELLOW}, {"draining", COLOUR_YELLOW},
+    {"stopped", COLOUR_DIM},    {"failed", COLOUR_RED},      {"lost", COLOUR_RED},
     {"rejected", COLOUR_RED},   {"bad", COLOUR_RED},
 };
 
@@ -60,7 +61,8 @@ static char *text_of(const json_t *value)
     case JSON_REAL:
         return xasprintf("%.6g", json_real_value(value));
     case JSON_ARRAY:
-        json_array_foreach ((json_t *)value, i, element) {
+        json_array_foreach((json_t *)value, i, element)
+        {
             cleanup_free char *text = json_is_null(element) ? xstrdup("null") : text_of(element);
 
             strbuf_addf(&sb, "%s%s", i ? ", " : "", text);
@@ -164,7 +166,8 @@ static void put_blanks(FILE *out, int count)
 }
 
 /* Writes text in exactly `width` cells (less at the end of a line). */
-static void put_cell(FILE *out, const char *text, int width, bool right, bool last, enum terminal_colour colour)
+static void put_cell(FILE *out, const char *text, int width, bool right, bool last,
+                     enum terminal_colour colour)
 {
     int blanks = width - text_width(text);
     size_t length = strlen(text);

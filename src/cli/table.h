@@ -34,10 +34,10 @@ enum table_format {
 };
 
 struct table_column {
-    const char *title;        /* NULL ends the table */
-    const char *key;          /* of the object; "resources.cpus" reaches into objects */
+    const char *title; /* NULL ends the table */
+    const char *key;   /* of the object; "resources.cpus" reaches into objects */
     enum table_format format;
-    bool shrink;              /* may be cut where the terminal is too narrow */
+    bool shrink;                       /* may be cut where the terminal is too narrow */
     char *(*text)(const json_t *item); /* instead of key and format; to be freed; NULL: nothing */
 };
 

@@ -9,8 +9,8 @@
 #include "util/strbuf.h"
 
 static const char *const colours[] = {
-    [COLOUR_NONE] = "",          [COLOUR_BOLD] = "\x1b[1m",    [COLOUR_DIM] = "\x1b[2m",
-    [COLOUR_RED] = "\x1b[31m",   [COLOUR_GREEN] = "\x1b[32m",  [COLOUR_YELLOW] = "\x1b[33m",
+    [COLOUR_NONE] = "",         [COLOUR_BOLD] = "\x1b[1m",   [COLOUR_DIM] = "\x1b[2m",
+    [COLOUR_RED] = "\x1b[31m",  [COLOUR_GREEN] = "\x1b[32m", [COLOUR_YELLOW] = "\x1b[33m",
     [COLOUR_BLUE] = "\x1b[34m",
 };
 const char terminal_colour_off[] = "\x1b[0m";

@@ -111,8 +111,9 @@ static void test_options(void **state)
     uint64_t memory;
     double share;
 
-    assert_ok(parse_line(&line, "dataset import -vflx a b --param k=1 --param=k=2 --json --seed=7 --memory 1500M "
-                                "--share 0.25 --timeout 5m"),
+    assert_ok(parse_line(&line,
+                         "dataset import -vflx a b --param k=1 --param=k=2 --json --seed=7 --memory 1500M "
+                         "--share 0.25 --timeout 5m"),
               &line.error);
     assert_true(line.invocation->json);
     assert_true(option_flag(line.invocation, "verbose"));
@@ -223,8 +224,12 @@ static void test_arity(void **state)
     static const struct {
         const char *arguments;
         int min, max;
-    } rows[] = {{NULL, 0, 0},          {"NAME", 1, 1},       {"[NAME]", 0, 1}, {"NAME FILE…", 2, INT_MAX},
-                {"[FILE…]", 0, INT_MAX}, {"A|B [C] [D]", 1, 3}};
+    } rows[] = {{NULL, 0, 0},
+                {"NAME", 1, 1},
+                {"[NAME]", 0, 1},
+                {"NAME FILE…", 2, INT_MAX},
+                {"[FILE…]", 0, INT_MAX},
+                {"A|B [C] [D]", 1, 3}};
     int min, max;
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

@@ -31,8 +31,9 @@ static void test_aligns(void **state)
         {"NOTE", "note"},
         {},
     };
-    cleanup_free char *text = print_rows(columns, "[{\"name\":\"größe\",\"version\":3,\"resources\":{\"cpus\":1.5}},"
-                                                  " {\"name\":\"x\",\"version\":12,\"note\":\"数字\\u001b[2J\\n\"}]");
+    cleanup_free char *text = print_rows(columns,
+                                         "[{\"name\":\"größe\",\"version\":3,\"resources\":{\"cpus\":1.5}},"
+                                         " {\"name\":\"x\",\"version\":12,\"note\":\"数字\\u001b[2J\\n\"}]");
 
     assert_string_equal(text, "NAME   VERSION  CPUS  NOTE\n"
                               "größe        3   1.5  -\n"
@@ -42,16 +43,20 @@ static void test_aligns(void **state)
 static void test_formats(void **state)
 {
     static const struct table_column columns[] = {
-        {"Size", "size", TABLE_BYTES},          {"Took", "took", TABLE_DURATION},
-        {"Digest", "digest", TABLE_DIGEST},     {"Accuracy", "accuracy", TABLE_PERCENT},
-        {"Tags", "tags"},                       {"Public", "public"},
-        {"Broken age", "broken", TABLE_AGE},    {"Nothing", "nothing"},
+        {"Size", "size", TABLE_BYTES},
+        {"Took", "took", TABLE_DURATION},
+        {"Digest", "digest", TABLE_DIGEST},
+        {"Accuracy", "accuracy", TABLE_PERCENT},
+        {"Tags", "tags"},
+        {"Public", "public"},
+        {"Broken age", "broken", TABLE_AGE},
+        {"Nothing", "nothing"},
         {},
     };
-    cleanup_free char *text =
-        print_rows(columns, "{\"size\":1610612736,\"took\":12400,\"digest\":\"sha256:0123456789abcdef\","
-                            "\"accuracy\":0.9532,\"tags\":[\"a\",\"b\"],\"public\":false,\"broken\":\"today\","
-                            "\"nothing\":null}");
+    cleanup_free char *text = print_rows(
+        columns, "{\"size\":1610612736,\"took\":12400,\"digest\":\"sha256:0123456789abcdef\","
+                 "\"accuracy\":0.9532,\"tags\":[\"a\",\"b\"],\"public\":false,\"broken\":\"today\","
+                 "\"nothing\":null}");
 
     assert_string_equal(text, "Size        1.50 GiB\n"
                               "Took        12.4 s\n"
@@ -95,7 +100,8 @@ static void test_text_width(void **state)
     static const struct {
         const char *text;
         int width;
-    } texts[] = {{"", 0}, {"abc", 3}, {"größe", 5}, {"数字", 4}, {"e\xcc\x81", 1}, {"…", 1}, {"\xff\xc3", 2}, {"🚢", 2}};
+    } texts[] = {{"", 0},          {"abc", 3}, {"größe", 5},    {"数字", 4},
+                 {"e\xcc\x81", 1}, {"…", 1},   {"\xff\xc3", 2}, {"🚢", 2}};
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++)
         if (text_width(texts[i].text) != texts[i].width)
@@ -110,8 +116,13 @@ static void test_text_printable(void **state)
     static const struct {
         const char *text, *printable;
     } texts[] = {
-        {"plain ü", "plain ü"},         {"a\nb\tc\r", "a\\nb\\tc\\x0d"}, {"\x1b]0;x\x07", "\\x1b]0;x\\x07"},
-        {"\xc2\x9b" "1m", "\\x9b1m"},   {"\xff\xc0\xaf", "\\xff\\xc0\\xaf"},
+        {"plain ü", "plain ü"},
+        {"a\nb\tc\r", "a\\nb\\tc\\x0d"},
+        {"\x1b]0;x\x07", "\\x1b]0;x\\x07"},
+        {"\xc2\x9b"
+         "1m",
+         "\\x9b1m"},
+        {"\xff\xc0\xaf", "\\xff\\xc0\\xaf"},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
@@ -124,8 +135,9 @@ static void test_text_printable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_aligns),   cmocka_unit_test(test_formats),    cmocka_unit_test(test_age),
-        cmocka_unit_test(test_own_text), cmocka_unit_test(test_text_width), cmocka_unit_test(test_text_printable),
+        cmocka_unit_test(test_aligns),     cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_age),        cmocka_unit_test(test_own_text),
+        cmocka_unit_test(test_text_width), cmocka_unit_test(test_text_printable),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -30,10 +30,12 @@ int summary_describe(struct db_tx *tx, json_t **ret_summary, struct error *error
     json_t *summary;
     int64_t values[ARRAY_SIZE(counts)];
 
-    runs = count_states(tx, "SELECT state, count(*) FROM runs GROUP BY state ORDER BY state", &run_states, error);
+    runs = count_states(tx, "SELECT state, count(*) FROM runs GROUP BY state ORDER BY state", &run_states,
+                        error);
     if (!runs)
         return -1;
-    replicas = count_states(tx, "SELECT state, count(*) FROM replicas GROUP BY state ORDER BY state", NULL, error);
+    replicas = count_states(tx, "SELECT state, count(*) FROM replicas GROUP BY state ORDER BY state", NULL,
+                            error);
     if (!replicas)
         return -1;
     for (size_t i = 0; i < ARRAY_SIZE(counts); i++)

@@ -1,4 +1,5 @@
-/* Quantities, names, times and addresses that people write, and what the terminal is shown of strange text. */
+/* Quantities, names, times and addresses that people write, and what the terminal is shown of strange text.
+ */
 #include <stdlib.h>
 #include <string.h>
 #include "cli/terminal.h"
