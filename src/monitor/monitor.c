@@ -542,17 +542,27 @@ static void start(struct monitor *monitor)
         start_failed(monitor, &error);
 }
 
+/* Appears whole; not synced, because it is worth nothing after a power loss and the program waits for it. */
 static int write_identity(struct monitor *monitor, struct error *error)
 {
-    cleanup_free char *path = path_of(monitor, "monitor.json"), *text = NULL;
+    cleanup_free char *path = path_of(monitor, "monitor.json"), *new_path = path_of(monitor, "monitor.json.tmp"),
+                      *text = NULL;
     cleanup_json json_t *json = NULL;
+    cleanup_close int fd = -1;
     struct proc_id id;
 
     if (proc_identify(getpid(), &id, error) < 0)
         return -1;
     json = json_build("{s:i, s:I}", "pid", (int)id.pid, "start_time", (json_int_t)id.start_time);
     text = json_text(json);
-    return fs_write_atomic(path, text, strlen(text), 0600, error);
+    fd = open(new_path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_set_errno(error, errno, "cannot create %s", new_path);
+    if (fs_write_all(fd, text, strlen(text), error) < 0)
+        return error_wrap(error, "%s", new_path);
+    if (rename(new_path, path) < 0)
+        return error_set_errno(error, errno, "cannot rename %s", new_path);
+    return 0;
 }
 
 static int open_control(struct monitor *monitor, struct error *error)
