@@ -239,12 +239,23 @@ static void metrics_changed(struct monitor *monitor)
         monitor->metrics_timer = loop_add_timer(monitor->loop, METRICS_DELAY, on_metrics, monitor);
 }
 
+/* What the program wrote before it renamed a file comes before that file: a generation is known by the metrics
+ * that led to it. On a full disk what is left keeps its place in the program's file. */
+static void drain_metrics(struct monitor *monitor)
+{
+    while (metrics_read(monitor->metrics, false))
+        if (intake_flush(monitor->intake, NULL) < 0)
+            return;
+}
+
 static void take_event(struct monitor *monitor, const struct inotify_event *event)
 {
     if (event->mask & IN_Q_OVERFLOW) {
+        drain_metrics(monitor);
         weights_scan(monitor->weights, false);
         metrics_changed(monitor);
     } else if (event->wd == monitor->weights_watch && event->len) {
+        drain_metrics(monitor);
         weights_found(monitor->weights, event->name);
     } else if (event->wd == monitor->view_watch) {
         metrics_changed(monitor);
@@ -273,7 +284,7 @@ static void on_poll(void *userdata)
 
     if (monitor->phase != PHASE_RUNNING)
         return;
-    metrics_changed(monitor);
+    drain_metrics(monitor);
     weights_scan(monitor->weights, false);
 }
 

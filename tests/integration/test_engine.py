@@ -242,6 +242,23 @@ write(DIR + '/weights/.tmp')  # never renamed: none
     assert run.record["generations"] == 5 and run.warnings() == []
 
 
+def test_metrics_come_before_the_generation_they_led_to(engines):
+    run = engines.python(weights_file("DIR + '/weights/.tmp'") + """
+metrics = open(DIR + '/metrics.jsonl', 'a', buffering=1)
+for generation in range(20):
+    for step in range(50):
+        metrics.write(json.dumps({'step': generation * 50 + step}) + '\\n')
+    write(DIR + '/weights/.tmp')
+    os.rename(DIR + '/weights/.tmp', DIR + f'/weights/{generation}.safetensors')
+""").wait()
+    steps = weights = 0
+    for line in run.intake():
+        steps += line["type"] == "metric"
+        weights += line["type"] == "weights"
+        assert steps >= 50 * weights, f"generation {weights} came after {steps} steps only"
+    assert (steps, weights) == (1000, 20), run.warnings()
+
+
 def test_half_a_weights_file(engines):
     run = engines.python(weights_file("DIR + '/weights/.tmp'", cut=8) + """
 os.rename(DIR + '/weights/.tmp', DIR + '/weights/half.safetensors')
