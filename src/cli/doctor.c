@@ -232,10 +232,10 @@ static void check_overlay(struct doctor *doctor, struct finding *finding)
 static void check_user_namespaces(struct doctor *doctor, struct finding *finding)
 {
     cleanup_free char *text = NULL;
-    bool allowed = fs_read("/proc/sys/user/max_user_namespaces", 64, &text, NULL, NULL) == 0 && atoi(text) > 0;
+    bool allowed = fs_read("/proc/sys/user/max_user_namespaces", 64, &text, NULL, NULL) == 0 && (int)strtol(text, NULL, 10) > 0;
 
     if (allowed)
-        find(finding, VERDICT_OK, NULL, "allowed, %d at most", atoi(text));
+        find(finding, VERDICT_OK, NULL, "allowed, %d at most", (int)strtol(text, NULL, 10));
     else
         find(finding, geteuid() == 0 ? VERDICT_NOTE : VERDICT_MISSING, "sysctl user.max_user_namespaces=10000",
              "not allowed%s", geteuid() == 0 ? "; root does not need them" : ": containers need root here");
