@@ -15,21 +15,18 @@
 
 static char *rows_text(const json_t *dataset)
 {
-    const json_t *splits = json_object_get(json_object_get(dataset, "schema"), "splits");
+    const json_t *splits = json_object_get(json_object_get(dataset, "schema"), "splits"), *part;
     int64_t rows = json_get_int(dataset, "rows", -1);
     struct strbuf sb = STRBUF_INIT(4096);
-    const char *name, *before = " (";
-    json_t *count;
+    size_t i;
 
     if (rows < 0)
         return NULL;
     strbuf_addf(&sb, "%" PRId64, rows);
-    json_object_foreach((json_t *)splits, name, count)
-    {
-        strbuf_addf(&sb, "%s%s %" JSON_INTEGER_FORMAT, before, name, json_integer_value(count));
-        before = ", ";
-    }
-    if (json_object_size(splits))
+    json_array_foreach (splits, i, part)
+        strbuf_addf(&sb, "%s%s %" PRId64, i ? ", " : " (", json_get_string(part, "name", ""),
+                    json_get_int(part, "rows", 0));
+    if (json_array_size(splits))
         strbuf_adds(&sb, ")");
     return strbuf_detach(&sb, NULL);
 }

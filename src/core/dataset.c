@@ -32,7 +32,8 @@ static void add_similar(struct db_tx *tx, const char *project, const char *name,
     const char *before = "; there are ";
 
     if (db_query(tx, &rows, NULL,
-                 "SELECT name FROM datasets WHERE project = ? AND name GLOB ? ORDER BY name LIMIT 5", "ss",
+                 "SELECT name FROM datasets WHERE project = ? AND name GLOB ? AND EXISTS "
+                 "(SELECT 1 FROM dataset_versions v WHERE v.dataset = datasets.id) ORDER BY name LIMIT 5", "ss",
                  project, pattern) < 0)
         return;
     while (db_next(&rows, NULL) > 0) {

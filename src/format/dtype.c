@@ -39,6 +39,11 @@ size_t dtype_size(enum dtype dtype)
     return dtypes[dtype].size;
 }
 
+bool dtype_is_integer(enum dtype dtype)
+{
+    return dtypes[dtype].name[0] != 'F' && dtype != DTYPE_BF16;
+}
+
 int dtype_parse(const char *name, enum dtype *ret_dtype, struct error *error)
 {
     cleanup_strbuf struct strbuf known = STRBUF_INIT(1024);

@@ -169,13 +169,8 @@ static void complete_schema(struct sparse *sparse)
     json_object_set_new(schema, "shape",
                         json_build("[I, I]", (json_int_t)sparse->rows, (json_int_t)features_of(sparse)));
     json_object_set_new(schema, "columns", json_build("[o]", describe_label(sparse)));
-    if (sparse->draw) {
-        json_t *splits = json_object();
-
-        for (size_t part = 0; part < sparse->parts; part++)
-            json_set_int(splits, import->split.parts[part].name, split_size(sparse->draw, part));
-        json_object_set_new(schema, "splits", splits);
-    }
+    if (sparse->draw)
+        json_object_set_new(schema, "splits", split_describe(&import->split, sparse->draw));
     import_note(import, "feature numbers begin with %d", sparse->min_index == 0 ? 0 : 1);
 }
 

@@ -17,7 +17,7 @@
 
 /* -- formats -- */
 
-static bool __attribute__((unused)) looks_like_idx(const char *p, size_t length)
+static bool looks_like_idx(const char *p, size_t length)
 {
     return length >= 4 && p[0] == 0 && p[1] == 0 && memchr("\x08\x09\x0b\x0c\x0d\x0e", p[2], 6) &&
            p[3] >= 1 && p[3] <= LIMIT_TENSOR_RANK;
@@ -68,9 +68,9 @@ static const struct format {
     const char *magic;
     int (*run)(struct import *import, struct error *error);
 } formats[] = {
-
-
-
+    {"npy", NULL, "\x93NUMPY", import_numpy},
+    {"npz", NULL, "PK\3\4", import_numpy},
+    {"idx", looks_like_idx, NULL, import_idx},
     {"safetensors", looks_like_safetensors, NULL, import_safetensors},
     {"jsonl", looks_like_jsonl, NULL, import_jsonl},
     {"libsvm", looks_like_libsvm, NULL, import_libsvm},

@@ -13,7 +13,7 @@
  * in memory; temporary data goes to $TMPDIR.
  *
  * Metadata key "schema" holds JSON:
- *     {"format":1,"kind":"table"|"sparse"|"tensors","rows":n,"splits":{"train":n…}?,
+ *     {"format":1,"kind":"table"|"sparse"|"tensors","rows":n,"splits":[{"name":"train","rows":n}…]?,
  *      "columns":[{"name","role":"feature"|"label"|"dropped","kind":"integer"|"real"|"category","tensor","index"?,
  *                  "count","missing","min","max","mean","std","histogram":[16 counts over min…max],
  *                  "categories"|"classes":[{"value","count"}…]}],

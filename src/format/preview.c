@@ -51,11 +51,9 @@ static json_t *category_of(const json_t *column, json_t *code)
 /* The prefix of the first split, "" without one; to be freed. */
 static char *first_prefix(const json_t *schema)
 {
-    const char *name;
-    json_t *count;
+    const char *name = json_get_string(json_array_get(json_object_get(schema, "splits"), 0), "name", NULL);
 
-    json_object_foreach(json_object_get(schema, "splits"), name, count) return xasprintf("%s/", name);
-    return xstrdup("");
+    return name ? xasprintf("%s/", name) : xstrdup("");
 }
 
 static int read_cell(int fd, const struct safetensors *file, const json_t *column, const char *prefix,

@@ -47,6 +47,7 @@ const char *dtype_name(enum dtype dtype);
 const char *dtype_numpy_name(enum dtype dtype);
 /* ERROR_INVALID lists what is known. */
 int dtype_parse(const char *name, enum dtype *ret_dtype, struct error *error);
+bool dtype_is_integer(enum dtype dtype); /* booleans included */
 /* Bytes of an element. */
 size_t dtype_size(enum dtype dtype);
 

@@ -168,6 +168,16 @@ uint64_t split_size(const struct split_draw *draw, size_t part)
     return draw->sizes[part];
 }
 
+json_t *split_describe(const struct split_plan *plan, const struct split_draw *draw)
+{
+    json_t *parts = json_array();
+
+    for (size_t i = 0; i < plan->count; i++)
+        json_array_append_new(parts, json_build("{s:s, s:I}", "name", plan->parts[i].name, "rows",
+                                                (json_int_t)draw->sizes[i]));
+    return parts;
+}
+
 size_t split_next(struct split_draw *draw, size_t class)
 {
     uint64_t *left = draw->left + class * draw->parts, at;

@@ -39,5 +39,7 @@ DEFINE_CLEANUP(struct split_draw *, split_draw_free)
 
 /* Rows of a part over all classes. */
 uint64_t split_size(const struct split_draw *draw, size_t part);
+/* [{"name":"train","rows":1438}…] */
+json_t *split_describe(const struct split_plan *plan, const struct split_draw *draw);
 /* The part of the next row, whose class this is. */
 size_t split_next(struct split_draw *draw, size_t class);

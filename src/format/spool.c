@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/mman.h>
 #include "util/limits.h"
 #include "util/xalloc.h"
 
@@ -165,4 +166,17 @@ int spool_read(struct spool *spool, void *buffer, size_t length, struct error *e
 uint64_t spool_size(const struct spool *spool)
 {
     return spool->size;
+}
+
+int spool_map(struct spool *spool, const void **ret_data, struct error *error)
+{
+    void *data;
+
+    if (flush(spool, error) < 0)
+        return -1;
+    data = mmap(NULL, spool->size ? spool->size : 1, PROT_READ, MAP_SHARED, spool->fd, 0);
+    if (data == MAP_FAILED)
+        return error_set_errno(error, errno, "cannot map a temporary file");
+    *ret_data = data;
+    return 0;
 }

@@ -24,3 +24,5 @@ void spool_rewind(struct spool *spool);
 /* Exactly that many bytes; fewer are a bug of the caller: ERROR_INTERNAL. */
 int spool_read(struct spool *spool, void *buffer, size_t length, struct error *error);
 uint64_t spool_size(const struct spool *spool);
+/* All of it, mapped read-only, until spool_free; munmap it. */
+int spool_map(struct spool *spool, const void **ret_data, struct error *error);

@@ -201,8 +201,13 @@ static json_t *describe_column(const struct column *column, enum dtype x_dtype)
     return object;
 }
 
-static void add_notes(const struct table *table, json_t *notes)
+static void add_notes(const struct table *table, enum dtype x_dtype, json_t *notes)
 {
+    cleanup_free char *x = xasprintf("x is %s%s", dtype_numpy_name(x_dtype),
+                                     table->options->dtype ? ", as asked for" : ", the smallest that is exact");
+
+    if (table->n_features)
+        json_array_append_new(notes, json_string(x));
     for (size_t i = 0; i < table->n_columns; i++) {
         const struct column *column = &table->columns[i];
         cleanup_free char *note = NULL;
@@ -413,13 +418,8 @@ static void complete_schema(const struct output *output, json_t *schema)
 
     json_set_string(schema, "kind", "table");
     json_set_int(schema, "rows", table->rows);
-    if (output->draw) {
-        json_t *splits = json_object();
-
-        for (size_t part = 0; part < output->parts; part++)
-            json_set_int(splits, table->options->split->parts[part].name, split_size(output->draw, part));
-        json_object_set_new(schema, "splits", splits);
-    }
+    if (output->draw)
+        json_object_set_new(schema, "splits", split_describe(table->options->split, output->draw));
     for (size_t i = 0; i < table->n_columns; i++)
         json_array_append_new(columns, describe_column(&table->columns[i], output->x_dtype));
     json_object_set_new(schema, "columns", columns);
@@ -427,7 +427,7 @@ static void complete_schema(const struct output *output, json_t *schema)
         notes = json_array();
         json_object_set_new(schema, "notes", notes);
     }
-    add_notes(table, notes);
+    add_notes(table, output->x_dtype, notes);
 }
 
 /* Reads a block's columns into x_rows, y_rows and codes. */
