@@ -111,9 +111,9 @@ static int parse_descr(const struct cursor *c, const char *descr, struct tensor_
                 return 0;
             }
     if (strchr(descr, 'O'))
-        return error_set(error, ERROR_UNSUPPORTED,
+        return error_set(error, ERROR_INVALID,
                          "%s is an array of Python objects, which would run code when loaded", c->name);
-    return error_set(error, ERROR_UNSUPPORTED, "%s: elements of type '%s' are not supported", c->name, descr);
+    return error_set(error, ERROR_INVALID, "%s: elements of type '%s' are not supported", c->name, descr);
 }
 
 static int parse_literal(struct cursor *c, struct tensor_header *header, struct error *error)
@@ -132,7 +132,7 @@ static int parse_literal(struct cursor *c, struct tensor_header *header, struct 
         if (strcmp(key, "descr") == 0 && !descr) {
             skip_blanks(c);
             if (c->p < c->end && *c->p == '[')
-                return error_set(error, ERROR_UNSUPPORTED, "%s is an array of structures", c->name);
+                return error_set(error, ERROR_INVALID, "%s is an array of structures", c->name);
             if (take_string(c, text, sizeof(text), error) < 0 || parse_descr(c, text, header, error) < 0)
                 return -1;
             descr = true;
@@ -170,7 +170,7 @@ int npy_read_header(struct reader *reader, struct tensor_header *ret_header, str
     if (memcmp(fixed, "\x93NUMPY", 6) != 0)
         return error_set(error, ERROR_INVALID, "%s is not an NPY file", c.name);
     if (fixed[6] < 1 || fixed[6] > 3)
-        return error_set(error, ERROR_UNSUPPORTED, "%s: version %d of NPY is not known", c.name, fixed[6]);
+        return error_set(error, ERROR_INVALID, "%s: version %d of NPY is not known", c.name, fixed[6]);
     if (reader_read(reader, wide, fixed[6] == 1 ? 2 : 4, error) < 0)
         return -1;
     length = wide[0] | wide[1] << 8 | wide[2] << 16 | (size_t)wide[3] << 24;
