@@ -264,7 +264,7 @@ const struct http_route environment_routes[] = {
     {"POST", ENVIRONMENT "/build", SCOPE_DEVELOP, build_environment, "build a variant, again if it failed",
      .query = variant_query, .response = &build_schema, .status = 202, .tag = "environments"},
     {"GET", ENVIRONMENT "/log", SCOPE_VIEW, get_log, "read the log of the build", .query = variant_query,
-     .content_type = "text/plain; charset=utf-8", .tag = "environments"},
+     .content_type = "text/plain", .tag = "environments"},
     {"GET", ENVIRONMENT "/log/follow", SCOPE_VIEW, follow_log, "follow the log of the build", .query = variant_query,
      .websocket = true, .tag = "environments"},
     {},

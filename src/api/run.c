@@ -500,7 +500,7 @@ const struct http_route run_routes[] = {
     {"GET", RUN "/nodes", SCOPE_VIEW, get_nodes, "list the nodes of all attempts", .paged = true,
      .response = &node_schema, .tag = "runs"},
     {"GET", RUN "/nodes/{node}/log", SCOPE_VIEW, run_get_log, "read a node's log; the header Slipway-Log-Offset says "
-     "where to go on", .query = log_query, .content_type = "text/plain; charset=utf-8", .tag = "runs"},
+     "where to go on", .query = log_query, .content_type = "text/plain", .tag = "runs"},
     {"GET", RUN "/nodes/{node}/log/follow", SCOPE_VIEW, run_follow_log, "follow a node's log", .query = follow_query,
      .websocket = true, .tag = "runs"},
     {"GET", RUN "/metrics", SCOPE_VIEW, get_metrics, "read metrics", .query = metric_query, .paged = true,

@@ -95,7 +95,7 @@ class Client:
         finally:
             connection.close()
         try:
-            parsed = json.loads(content)
+            parsed = json.loads(content) if "json" in answer.getheader("Content-Type", "") else None
         except ValueError:
             parsed = None
         reply = Reply(

@@ -17,10 +17,10 @@ class Contract:
         self.document = document
         resource = referencing.jsonschema.DRAFT202012.create_resource(document)
         self.registry = referencing.Registry().with_resource(BASE, resource)
-        # Fewer parameters first: /runs/why before /runs/{id}.
+        # The most words first: /runs/{id}/metrics before /runs/{id}, whose parameter may have slashes.
         self.paths = sorted(
             ((self.pattern(template), template, item) for template, item in document["paths"].items()),
-            key=lambda row: row[1].count("{"),
+            key=lambda row: -len(re.sub(r"\{[^}]+\}", "", row[1])),
         )
 
     @staticmethod
