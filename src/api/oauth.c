@@ -93,6 +93,13 @@ static const struct schema_field access_fields[] = {
 };
 static const struct schema access_schema = {"AccessToken", access_fields};
 
+static const struct schema_field refusal_fields[] = {
+    {"error", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "invalid_client, invalid_scope, invalid_request, …"},
+    {"error_description", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {},
+};
+static const struct schema refusal_schema = {"GrantRefused", refusal_fields, "failure as OAuth2 has it (RFC 6749 §5.2)"};
+
 /* Errors of this route have the form that OAuth2 clients read (§5.2). */
 static int refuse(struct http_response *response, int status, const char *code, const char *description)
 {
@@ -186,7 +193,7 @@ const struct http_route oauth_routes[] = {
      .request = &introspect_schema, .response = &introspection_schema, .body = HTTP_BODY_FORM,
      .body_limit = 4 * LIMIT_TOKEN, .tag = "tokens"},
     {"POST", "/api/v1/oauth2/token", SCOPE_NONE, grant, "issue a short-lived token for client credentials (RFC 6749)",
-     .request = &grant_schema, .response = &access_schema, .body = HTTP_BODY_FORM, .body_limit = 8 * LIMIT_TOKEN,
+     .request = &grant_schema, .response = &access_schema, .failure = &refusal_schema, .body = HTTP_BODY_FORM, .body_limit = 8 * LIMIT_TOKEN,
      .tag = "tokens"},
     {},
 };

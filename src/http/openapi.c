@@ -162,6 +162,21 @@ static json_t *success(const struct http_route *route, int status, json_t *schem
     return response;
 }
 
+/* The router's own failures have our form on every route. */
+static void add_failures(json_t *responses, const struct http_route *route, json_t *schemas)
+{
+    static const char *const statuses[] = {"400", "401"};
+
+    for (size_t i = 0; route->failure && i < ARRAY_SIZE(statuses); i++) {
+        json_t *schema = json_build("{s:[{s:s}, o]}", "anyOf", "$ref", "#/components/schemas/Error",
+                                    schema_describe(route->failure, schemas));
+
+        json_object_set_new(responses, statuses[i],
+                            json_build("{s:s, s:o}", "description", "failure", "content",
+                                       content("application/json", schema)));
+    }
+}
+
 static json_t *operation(const struct http_route *route, json_t *schemas)
 {
     cleanup_free char *id = operation_id(route);
@@ -182,6 +197,7 @@ static json_t *operation(const struct http_route *route, json_t *schemas)
 
     snprintf(status_text, sizeof(status_text), "%d", status);
     json_object_set_new(responses, status_text, success(route, status, schemas));
+    add_failures(responses, route, schemas);
     json_object_set_new(responses, "default", json_build("{s:s}", "$ref", "#/components/responses/Error"));
     json_object_set_new(o, "responses", responses);
     return o;

@@ -107,6 +107,7 @@ struct http_route {
     const struct schema *response;      /* NULL: any JSON, or not JSON (see content_type) */
     enum http_body body;
     uint64_t body_limit;                /* 0: LIMIT_JSON_BODY */
+    const struct schema *failure;       /* what its own 400 and 401 look like, where a standard wants another form */
     int status;                         /* of success, for the document; 0: 200 */
     const char *content_type;           /* of a response that is not JSON */
     bool slow;                          /* may take long (imports, gc): runs on a worker thread */

@@ -111,6 +111,18 @@ static const char *const scope_names[] = {
     [SCOPE_ADMIN] = "admin",
 };
 
+/* The token of a run opens the routes of that run, and no others. */
+static int check_run(const struct exchange *exchange, struct error *error)
+{
+    static const char routes[] = "/api/v1/runs/{id}";
+    const struct http_request *request = &exchange->request;
+    const char *own = exchange->principal.run_id, *path = request->route->path;
+
+    if (!own || (strncmp(path, routes, sizeof(routes) - 1) == 0 && strcmp(http_path_param(request, "id"), own) == 0))
+        return 0;
+    return error_set(error, ERROR_FORBIDDEN, "the token of run %s is for /api/v1/runs/%s only", own, own);
+}
+
 static int authorize(struct call *call, struct error *error)
 {
     const struct http_server_options *options = &call->server->options;
@@ -129,7 +141,7 @@ static int authorize(struct call *call, struct error *error)
         return error_set(error, ERROR_FORBIDDEN, "%s %s needs the scope '%s'; %s has '%s'", exchange->request.method,
                          exchange->path, scope_names[needed], exchange->principal.name,
                          scope_names[exchange->principal.scope]);
-    return 0;
+    return check_run(exchange, error);
 }
 
 /* -- the body -- */

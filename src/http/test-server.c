@@ -10,7 +10,7 @@
 static int show(struct http_request *request, struct http_response *response, struct error *error)
 {
     http_reply_json(response, 200,
-                    json_build("{s:s, s:s}", "name", http_path_param(request, "name"), "who", request->principal->name));
+                    json_build("{s:s*, s:s}", "name", http_path_param(request, "name"), "who", request->principal->name));
     return 0;
 }
 
@@ -90,6 +90,7 @@ static const struct http_route routes[] = {
     {"POST", "/files", SCOPE_DEVELOP, count, "upload", .body = HTTP_BODY_FILE, .body_limit = 8 * MIB},
     {"GET", "/file", SCOPE_VIEW, file, "download"},
     {"GET", "/slow", SCOPE_VIEW, file, "download", .slow = true},
+    {"GET", "/api/v1/runs/{id}/x", SCOPE_VIEW, show, "of a run"},
     {"GET", "/follow", SCOPE_VIEW, follow, "follow", .query = after_query, .websocket = true},
     {0},
 };
@@ -100,10 +101,12 @@ static int authenticate(void *context, const char *token, const struct http_peer
 {
     if (!token && !(peer->is_local && peer->uid == getuid()))
         return error_set(error, ERROR_UNAUTHENTICATED, "no token");
-    if (token && strcmp(token, "viewer") != 0)
+    if (token && strcmp(token, "viewer") != 0 && strcmp(token, "runner") != 0)
         return error_set(error, ERROR_UNAUTHENTICATED, "the token is not known");
     ret->name = xstrdup(token ?: "local");
     ret->scope = token ? SCOPE_VIEW : SCOPE_ADMIN;
+    if (token && strcmp(token, "runner") == 0)
+        ret->run_id = xstrdup("r1");
     return 0;
 }
 
@@ -180,6 +183,9 @@ static const struct exchange_row rows[] = {
     {HEAD("GET /things/b") "Authorization: Bearer wrong\r\n\r\n", "401", "WWW-Authenticate: Bearer realm=\"slipway\""},
     {HEAD("GET /things/b") "Authorization: Basic eDp5\r\n\r\n", "401", "must be 'Bearer TOKEN'"},
     {HEAD("POST /things") "Authorization: Bearer viewer\r\nContent-Length: 2\r\n\r\n{}", "403", "needs the scope 'develop'"},
+    {HEAD("GET /things/b") "Authorization: Bearer runner\r\n\r\n", "403", "the token of run r1"},
+    {HEAD("GET /api/v1/runs/r2/x") "Authorization: Bearer runner\r\n\r\n", "403", "the token of run r1"},
+    {HEAD("GET /api/v1/runs/r1/x") "Authorization: Bearer runner\r\n\r\n", "200", "\"who\":\"runner\""},
     {HEAD("GET /nowhere") "\r\n", "404", "{\"error\":{\"code\":\"not_found\""},
     {HEAD("PUT /things") "Content-Length: 0\r\n\r\n", "405", "Allow: POST"},
     {HEAD("DELETE /things/b") "\r\n", "409", "thing is in use"},
