@@ -231,7 +231,7 @@ static void unauthenticated(struct bearer *auth, struct call *call, const char *
 
 void bearer_check(struct bearer *auth, struct call *call)
 {
-    const char *header = loop_request_header(call->request, "Authorization");
+    const char *header = loop_request_authorization(call->request);
     const struct cache_entry *entry;
     struct question *question;
     struct digest digest;

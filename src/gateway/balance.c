@@ -120,7 +120,7 @@ void balance_answers(struct worker *worker)
     struct replica *replica = worker->replica;
     struct ring_answer answer;
 
-    atomic_store_explicit(&worker->ring->requests->asleep, 0, memory_order_relaxed);
+    worker->stirred = false;
     do {
         while (ring_take(worker->ring, &answer)) {
             struct call *call = answer.user;

@@ -66,8 +66,9 @@ static int open_all(struct gateway *gateway, struct error *error)
     cleanup_free char *control = fs_join(gateway->options->directory, "control.sock");
     cleanup_free char *workers = fs_join(gateway->options->directory, "worker.sock");
 
+    /* The workers' preparation for a wait comes first: it may free connections to be read again. */
     if (fs_mkdir_all(gateway->options->directory, 0755, error) < 0 || bearer_new(gateway, &gateway->auth, error) < 0 ||
-        listener_open(gateway, error) < 0 || workers_open(gateway, workers, &gateway->workers, error) < 0)
+        workers_open(gateway, workers, &gateway->workers, error) < 0 || listener_open(gateway, error) < 0)
         return -1;
     /* Last: who can connect here finds everything in place. */
     return control_open(gateway, control, &gateway->control, error);

@@ -263,7 +263,7 @@ static uint64_t on_head(void *context, struct loop_request *request)
     endpoint = find_endpoint(gateway, request, &target);
     if (!endpoint)
         return LIMIT_HTTP_DISCARD;
-    if (!endpoint->is_public && !loop_request_header(request, "Authorization")) {
+    if (!endpoint->is_public && !loop_request_authorization(request)) {
         gateway->auth_stats.requests++;
         gateway->auth_stats.no_token++;
         endpoint->stats.requests++;
@@ -310,6 +310,15 @@ static void on_oversize(void *context, struct loop_request *request, uint64_t li
     refuse(request, 413, ERROR_TOO_LARGE, message);
 }
 
+static const char *on_malformed(void *context, const char *message, char *text, size_t size)
+{
+    cleanup_json json_t *reply = json_build("{s:s}", "error", message);
+    cleanup_free char *line = json_text(reply);
+
+    snprintf(text, size, "%s", line);
+    return "application/json";
+}
+
 static int listen_on(struct gateway *gateway, const struct loop_listen *listen, struct error *error)
 {
     cleanup_free char *url = NULL;
@@ -322,7 +331,7 @@ static int listen_on(struct gateway *gateway, const struct loop_listen *listen, 
 
 int listener_open(struct gateway *gateway, struct error *error)
 {
-    static const struct loop_server_handlers handlers = {on_head, on_request, on_gone, on_oversize};
+    static const struct loop_server_handlers handlers = {on_head, on_request, on_gone, on_oversize, on_malformed};
     const struct gateway_options *options = gateway->options;
 
     gateway->server = loop_server_new(gateway->loop, &handlers, gateway, MAX_CONNECTIONS);

@@ -15,7 +15,7 @@ static int decode(struct call *call, const char *body, size_t length, struct err
 /* The answer is of the kind that the request was; forms are what clients send when they were told nothing. */
 static const char *content_type(const struct loop_request *request)
 {
-    const char *type = loop_request_header(request, "Content-Type");
+    const char *type = loop_request_content_type(request);
 
     if (!type || !strncasecmp(type, "application/x-www-form-urlencoded", 33))
         return "text/plain; charset=utf-8";

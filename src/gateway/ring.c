@@ -67,7 +67,8 @@ int ring_new(uint64_t arena, uint64_t big, struct ring **ret_ring, struct error 
     ring->fds[WIRE_FD_WAKE_GATEWAY] = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (ring->fds[WIRE_FD_WAKE_WORKER] < 0 || ring->fds[WIRE_FD_WAKE_GATEWAY] < 0)
         return error_set_errno(error, errno, "cannot make an eventfd");
-    atomic_store(&ring->requests->asleep, 1);
+    ring->naps = 1;
+    atomic_store(&ring->requests->asleep, ring->naps);
     *ret_ring = steal_ptr(ring);
     return 0;
 }
@@ -171,10 +172,12 @@ int ring_submit(struct ring *ring, const struct ring_call *call)
 
 int ring_wake(struct ring *ring)
 {
+    uint32_t nap = atomic_load(&ring->answers->asleep);
     uint64_t one = 1;
 
-    if (!atomic_load(&ring->answers->asleep))
+    if (!nap || nap == ring->woken)
         return 0;
+    ring->woken = nap;
     /* EAGAIN means that the worker wrote the counter full; EINTR that it made the descriptor blocking and the
      * gateway's watchdog timer got us out (gateway.c). */
     return write(ring->fds[WIRE_FD_WAKE_WORKER], &one, sizeof(one)) == sizeof(one) ? 0 : -1;
@@ -262,11 +265,16 @@ bool ring_take(struct ring *ring, struct ring_answer *ret_answer)
 
 bool ring_sleep(struct ring *ring)
 {
-    atomic_store(&ring->requests->asleep, 1);
-    if (atomic_load(&ring->answers->complete_tail) == ring->taken)
-        return false;
-    atomic_store(&ring->requests->asleep, 0);
-    return true;
+    if (!++ring->naps)
+        ring->naps = 1;
+    atomic_store(&ring->requests->asleep, ring->naps);
+    return atomic_load(&ring->answers->complete_tail) != ring->taken;
+}
+
+bool ring_has_news(const struct ring *ring)
+{
+    return atomic_load_explicit(&ring->answers->complete_tail, memory_order_relaxed) != ring->taken ||
+           ring->complaint;
 }
 
 void ring_abandon(struct ring *ring, int slot)

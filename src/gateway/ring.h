@@ -41,6 +41,8 @@ struct ring {
     uint32_t tail, taken;           /* submissions made, completions taken */
     uint32_t published;             /* value of complete_head: taken, less the answer that is being read */
     bool took_big;
+    uint32_t naps;                  /* ours: the number of the last sleep */
+    uint32_t woken;                 /* the worker's: the number of the last sleep that we ended */
     struct ring_slot slots[WIRE_SLOTS];
     uint32_t n_used;
     uint64_t *pages;                /* bitmap of the arena */
@@ -82,6 +84,8 @@ int ring_wake(struct ring *ring);
 bool ring_take(struct ring *ring, struct ring_answer *ret_answer);
 /* Tells the worker that we are about to sleep. True if there are answers after all. */
 bool ring_sleep(struct ring *ring);
+/* Whether ring_take() may find something. */
+bool ring_has_news(const struct ring *ring);
 /* Nobody waits for this slot's answer any more. */
 void ring_abandon(struct ring *ring, int slot);
 /* Whether the worker has begun with it (or says so). */

@@ -33,7 +33,7 @@ struct workers {
     size_t n_strangers;
     int socket;
     char *path;
-    struct loop_source *source;
+    struct loop_source *source, *prepare;
 };
 
 static int pidfd_open_(pid_t pid)
@@ -154,9 +154,26 @@ static void refuse(struct worker *worker, const char *why)
     drop(worker, "failed", why, false);
 }
 
+/* Our sleep is over, so the next one needs a new number even if the answer was seen before the event. */
 static void on_answers(void *userdata, uint32_t events)
 {
-    balance_answers(userdata);
+    struct worker *worker = userdata;
+
+    worker->stirred = true;
+}
+
+/* Before every wait: takes the answers of all workers that have some. What comes during a turn of the loop is
+ * so taken at once, whether its event was seen or not. */
+static int on_prepare(void *userdata)
+{
+    struct workers *workers = userdata;
+    struct worker *worker, *next;
+
+    list_for_each_safe(worker, next, &workers->all, link) {
+        if (worker->ring && (worker->stirred || ring_has_news(worker->ring)))
+            balance_answers(worker);
+    }
+    return -1;
 }
 
 static void watch_for_hang(struct worker *worker);
@@ -389,6 +406,7 @@ int workers_open(struct gateway *gateway, const char *path, struct workers **ret
     workers->path = xstrdup(path);
     list_init(&workers->all);
     workers->source = loop_add_fd(gateway->loop, workers->socket, EPOLLIN, on_connect, workers);
+    workers->prepare = loop_add_prepare(gateway->loop, on_prepare, workers);
     *ret_workers = workers;
     return 0;
 }
@@ -407,6 +425,7 @@ struct workers *workers_close(struct workers *workers)
         worker_free(worker);
     }
     loop_remove(workers->source);
+    loop_remove(workers->prepare);
     close(workers->socket);
     unlink(workers->path);
     free(workers->path);

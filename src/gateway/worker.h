@@ -32,6 +32,7 @@ struct worker {
     uint32_t functions;
     char runtime[64];
     double run_ns;           /* moving average of how long a request runs; 0: unknown */
+    bool stirred; /* its eventfd was written since the last time that we took answers */
     bool closing;
 };
 

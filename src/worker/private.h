@@ -23,6 +23,7 @@ struct slipway_worker {
     uint32_t head, tail;            /* submissions taken, completions made */
     struct wire_submission current; /* the one that was taken last, and when */
     int64_t begun_ns;
+    uint32_t naps, woken;           /* number of our last sleep, and of the gateway's that we ended */
     uint32_t big_index;             /* completion that used the big place last */
     bool big_used;
     /* Called around sleeps, so that an interpreter can let go of its lock. */

@@ -182,7 +182,7 @@ static int take_welcome(struct slipway_worker *worker, const struct wire_message
     if (!worker->requests || !worker->answers)
         return slipway_worker_fail(worker, "cannot map the gateway's memory: %s", strerror(errno));
     worker->layout = *message;
-    worker->head = worker->tail = 0;
+    worker->head = worker->tail = worker->woken = 0;
     worker->big_used = false;
     epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->wake_worker,
               &(struct epoll_event){.events = EPOLLIN | EPOLLET, .data.u32 = WAKE_RING});
@@ -272,11 +272,13 @@ static int64_t now_ns(void)
 
 static void wake_gateway(struct slipway_worker *worker)
 {
+    uint32_t nap = atomic_load(&worker->requests->asleep);
     uint64_t one = 1;
     ssize_t unused;
 
-    if (!atomic_load(&worker->requests->asleep))
+    if (!nap || nap == worker->woken)
         return;
+    worker->woken = nap;
     unused = write(worker->wake_gateway, &one, sizeof(one));
     (void)unused;
 }
@@ -304,7 +306,9 @@ static void sleep_until_woken(struct slipway_worker *worker, bool for_big)
     uint32_t big_index = worker->big_index;
     int n;
 
-    atomic_store(&worker->answers->asleep, 1);
+    if (!++worker->naps)
+        worker->naps = 1;
+    atomic_store(&worker->answers->asleep, worker->naps);
     if (for_big ? (int32_t)(atomic_load(&worker->requests->complete_head) - big_index) > 0
                 : atomic_load(&worker->requests->submit_tail) != worker->head) {
         atomic_store(&worker->answers->asleep, 0);
