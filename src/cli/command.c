@@ -96,9 +96,18 @@ static const char *environment(const char *name)
     return value && *value ? value : NULL;
 }
 
+/* The value of an option that every command takes, unless the command means something else by its name. */
+static const char *global_value(const struct invocation *invocation, const char *name)
+{
+    for (const struct option *own = invocation->command->options; own && own->name; own++)
+        if (strcmp(own->name, name) == 0)
+            return NULL;
+    return option_value(invocation, name);
+}
+
 char *invocation_data_directory(const struct invocation *invocation)
 {
-    return data_directory_or_default(option_value(invocation, "data"));
+    return data_directory_or_default(global_value(invocation, "data"));
 }
 
 char *data_directory_or_default(const char *directory)
@@ -471,10 +480,10 @@ static int check_repeats(const struct parse *parse)
 static void connect_client(struct invocation *invocation)
 {
     cleanup_free char *data = invocation_data_directory(invocation);
-    const char *url = option_value(invocation, "url"), *token = option_value(invocation, "token");
+    const char *url = global_value(invocation, "url"), *token = global_value(invocation, "token");
     struct client_options options = {
         .url = url                                ? url
-               : option_value(invocation, "data") ? NULL
+               : global_value(invocation, "data") ? NULL
                                                   : environment("SLIPWAY_URL"),
         .token = token,
         .data_directory = data,
