@@ -205,7 +205,7 @@ static int prepare_body(struct call *call, struct error *error)
         if (fd < 0)
             return -1;
         call->exchange->request.body_fd = fd;
-        atomic_store(&call->connection->deadline_ns, 0);
+        atomic_store(&call->connection->deadline_ns, INT64_MAX);
     } else {
         strbuf_init(&call->body, body_limit(route));
         atomic_store(&call->connection->deadline_ns,

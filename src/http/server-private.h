@@ -28,8 +28,9 @@ struct connection {
     struct listener *listener;
     int fd;
     struct http_peer peer;
-    /* CLOCK_MONOTONIC, ns: the sweeper shuts the socket down afterwards; 0: never. What libmicrohttpd's own
-     * time-out does not catch: somebody who sends a byte now and then. */
+    /* While bytes of a request are awaited: until when (CLOCK_MONOTONIC, ns; INT64_MAX: for ever), else 0. The
+     * sweeper shuts the socket down afterwards, or when the other side has left. libmicrohttpd's own time-out
+     * does not catch somebody who sends a byte now and then. */
     _Atomic int64_t deadline_ns;
 };
 

@@ -118,6 +118,7 @@ enum MHD_Result reply_queue(struct call *call)
     struct MHD_Response *response = response_of(call, &status);
     enum MHD_Result result;
 
+    atomic_store(&call->connection->deadline_ns, 0);
     if (!response)
         return MHD_NO;
     if (exchange->reply == HTTP_REPLY_BYTES || exchange->reply == HTTP_REPLY_FD)

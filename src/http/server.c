@@ -103,6 +103,14 @@ static void on_connection(void *userdata, struct MHD_Connection *mhd, void **con
 
 /* -- threads -- */
 
+/* libmicrohttpd does not notice an end that arrives together with the last bytes of an unfinished request. */
+static bool has_left(const struct connection *connection)
+{
+    char byte;
+
+    return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
 /* The socket is only shut down, so that libmicrohttpd sees its end and closes it; the lock keeps it from
  * being closed, and its number reused, meanwhile. */
 static void sweep(void *userdata)
@@ -115,7 +123,7 @@ static void sweep(void *userdata)
     list_for_each(connection, &server->connections, link) {
         int64_t deadline = atomic_load(&connection->deadline_ns);
 
-        if (deadline && now > deadline)
+        if (deadline && (now > deadline || has_left(connection)))
             shutdown(connection->fd, SHUT_RDWR);
     }
     pthread_mutex_unlock(&server->lock);
