@@ -358,7 +358,7 @@ def test_events_are_followed_and_resumed(daemon, token):
 
 
 def test_websocket_needs_a_token(daemon, token):
-    url = daemon.url.replace("http:", "ws:") + "/api/v1/events/follow"
+    url = daemon.url.replace("http:", "ws:") + "/api/v1/events/follow?after=0"
     with pytest.raises(InvalidStatus) as refused:
         connect(url)
     assert refused.value.response.status_code == 401
@@ -462,7 +462,7 @@ def test_tls(tls_daemon, certificate):
 def test_websocket_over_tls(tls_daemon, certificate):
     admin = tls_daemon.client()
     secret = admin.post("/api/v1/tokens", {"scopes": "view"})["token"]
-    url = tls_daemon.url.replace("https:", "wss:") + "/api/v1/events/follow"
+    url = tls_daemon.url.replace("https:", "wss:") + "/api/v1/events/follow?after=0"
     context = ssl.create_default_context(cafile=str(certificate[0]))
     with connect(url, ssl=context, additional_headers={"Authorization": f"Bearer {secret}"}) as ws:
         first = json.loads(ws.recv(timeout=20))["sequence"]
