@@ -1,0 +1,274 @@
+"""Endpoints: deploy, predict, roll back, and what happens when a process dies."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+from conftest import Client, processes_of, wait_until
+
+ECHO = """
+def init():
+    print("loaded {mark}")
+
+def predict(text):
+    if text == "raise":
+        raise ValueError("no such digit")
+    return "{mark}:" + text
+"""
+
+
+@pytest.fixture
+def push(cli, tmp_path):
+    """push("one") makes the next version of test/echo, which answers "one:…"."""
+
+    def push(mark, source=ECHO, model="test/echo"):
+        directory = tmp_path / f"package-{mark}"
+        directory.mkdir(exist_ok=True)
+        (directory / "model.py").write_text(source.replace("{mark}", mark))
+        return cli.json("model", "push", model, directory)["version"]
+
+    return push
+
+
+@pytest.fixture
+def ask(daemon):
+    """ask("hi") is the answer of the endpoint `echo`."""
+
+    def ask(text="hi", timeout=30):
+        return Client(daemon.serve_url, timeout=timeout).request("POST", "/predict/echo", body=text)
+
+    return ask
+
+
+def gateway(client):
+    return client.get("/api/v1/gateway")
+
+
+def live_pid(client):
+    route = next(r for r in gateway(client)["endpoints"][0]["routes"] if r["weight"] > 0)
+    return route["replicas"][0]["pid"]
+
+
+def answers(ask, expected):
+    try:
+        reply = ask()
+    except OSError:
+        return False
+    return reply.status == 200 and reply.body == expected
+
+
+def test_deploy_predict_rollback(cli, push, ask):
+    push("one")
+    push("two")
+    created = cli.json("endpoint", "create", "echo", "test/echo@1", "--public")
+    assert created["live"] == {"version": 1, "code_weights": "1"}
+    assert created["deployment"]["state"] == "live"
+    assert ask("hi").body == b"one:hi"
+
+    deployed = cli.json("endpoint", "deploy", "echo", "2")
+    assert (deployed["live"]["version"], deployed["standby"]["version"]) == (2, 1)
+    assert ask("hi").body == b"two:hi"
+
+    back = cli.json("endpoint", "rollback", "echo")
+    assert (back["state"], back["version"], back["previous"]) == ("live", 1, 2)
+    assert 0 < back["switch_us"] <= back["total_us"]
+    assert ask("hi").body == b"one:hi"
+    cli("endpoint", "rollback", "echo")
+    assert ask("hi").body == b"two:hi"
+
+    kinds = [d["kind"] for d in cli.json("endpoint", "show", "echo")["deployments"]]
+    assert kinds == ["rollback", "rollback", "deploy", "deploy"]
+    assert "loaded one" in cli("endpoint", "logs", "echo").stdout
+
+
+def test_deploy_is_idempotent(cli, push):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    first = cli.json("endpoint", "show", "echo")["deployments"]
+    cli("endpoint", "deploy", "echo", "1")
+    assert cli.json("endpoint", "show", "echo")["deployments"] == first
+
+
+def test_follows_its_alias(cli, push, ask):
+    push("one")
+    push("two")
+    cli("model", "promote", "test/echo@1")
+    cli("endpoint", "create", "echo", "test/echo@production", "--public")
+    cli("model", "promote", "test/echo@2")
+    wait_until(lambda: answers(ask, b"two:hi"), what="the promoted version's answer")
+    wait_until(lambda: cli.json("endpoint", "show", "echo")["standby"], what="standby")
+    cli("model", "rollback", "test/echo")
+    wait_until(lambda: answers(ask, b"one:hi"), what="the earlier version's answer")
+    # The other way round: the endpoint takes the alias with it.
+    cli("endpoint", "rollback", "echo")
+    assert ask().body == b"two:hi"
+    assert cli.json("model", "show", "test/echo@production")["version"] == 2
+
+
+def test_no_request_is_lost_by_deployments(cli, push, ask):
+    push("one")
+    push("two")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public", "--queue", "1000")
+    bad, seen, stop = [], set(), threading.Event()
+
+    def load():
+        while not stop.is_set():
+            reply = ask("hi")
+            seen.add(reply.body)
+            if reply.status != 200:
+                bad.append((reply.status, reply.body))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        cli("endpoint", "deploy", "echo", "2")
+        for _ in range(6):
+            cli("endpoint", "rollback", "echo")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not bad
+    assert seen == {b"one:hi", b"two:hi"}
+
+
+@pytest.mark.parametrize(
+    "source, message",
+    [
+        ("def init():\n    raise RuntimeError('no weights here')\n\ndef predict(t):\n    return t\n", "no weights here"),
+        ("def init():\n    import sys\n    sys.exit(3)\n\ndef predict(t):\n    return t\n", ""),
+        ("def init(:\n    pass\n\ndef predict(t):\n    return t\ndef init(): pass\n", ""),
+    ],
+)
+def test_a_bad_version_does_not_replace_a_good_one(cli, push, ask, source, message):
+    push("one")
+    push("bad", source)
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    result = cli("endpoint", "deploy", "echo", "2", "--timeout", "90s", check=False)
+    assert result.returncode == 4, result.stderr
+    assert "could not be deployed" in result.stderr and message in result.stderr
+    assert ask("hi").body == b"one:hi"
+    shown = cli.json("endpoint", "show", "echo")
+    assert (shown["live"]["version"], shown["next"]) == (1, None)
+    assert shown["deployments"][0]["state"] == "failed"
+
+
+def test_code_without_a_model_is_not_served(cli, client):
+    # A run's code may be any program; it becomes a version, but it cannot be served.
+    import io
+    import zipfile
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as z:
+        z.writestr("train.py", "print('hi')\n")
+    digest = client.post("/api/v1/blobs", body=archive.getvalue())["digest"]
+    reply = client.request("POST", "/api/v1/models/test/echo/versions", {"code": digest})
+    assert (reply.status, reply.error) == (400, "invalid_argument")
+    assert "model.py" in reply.json["error"]["message"]
+
+
+def test_model_errors_are_answers(cli, push, ask):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    reply = ask("raise")
+    assert 400 <= reply.status < 600 and b"no such digit" in reply.body
+    assert ask("hi").body == b"one:hi"
+
+
+def test_needs_a_token(cli, push, daemon):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1")
+    assert Client(daemon.serve_url).request("POST", "/predict/echo", body="hi").status == 401
+    assert Client(daemon.serve_url, token="nonsense").request("POST", "/predict/echo", body="hi").status == 401
+
+
+def test_refusals(cli, push, client):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    assert cli("endpoint", "create", "echo", "test/echo@1", check=False).returncode == 4
+    assert cli("endpoint", "create", "other", "test/nosuch", check=False).returncode == 3
+    assert cli("endpoint", "create", "Bad Name", "test/echo", check=False).returncode == 2
+    assert cli("endpoint", "rollback", "echo", check=False).returncode == 4
+    assert cli("endpoint", "deploy", "echo", "9", check=False).returncode == 3
+    removal = cli("model", "rm", "test/echo@1", check=False)
+    assert removal.returncode == 4 and "endpoint echo" in removal.stderr
+    reply = client.request("POST", "/api/v1/endpoints", {"name": "x", "model": "test/echo", "colour": 3})
+    assert reply.status == 400 and "colour" in reply.json["error"]["message"]
+    reply = client.request("POST", "/api/v1/endpoints", {"name": "x", "model": "test/echo", "options": {"replicas": 0}})
+    assert reply.status == 400 and "replicas" in reply.json["error"]["message"]
+
+
+def test_removal_ends_the_processes(cli, push, client, daemon):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    assert any("runs/" in open(f"/proc/{pid}/cmdline").read() for pid in processes_of(daemon.data / "runs"))
+    cli("endpoint", "rm", "echo")
+    wait_until(lambda: client.request("GET", "/api/v1/endpoints/echo").status == 404, what="removal")
+    wait_until(lambda: not processes_of(daemon.data / "runs"), what="end of the replicas")
+    assert not list((daemon.data / "runs").iterdir())
+    cli("model", "rm", "test/echo", "--all")
+
+
+def test_killed_worker_comes_back(cli, push, ask, client):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    for _ in range(2):
+        pid = live_pid(client)
+        os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: answers(ask, b"one:hi"), what="the next worker's answer")
+        wait_until(lambda: live_pid(client) not in (None, pid), what="another pid")
+
+
+def test_killed_gateway_comes_back(cli, push, ask, client):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    worker = live_pid(client)
+    os.kill(gateway(client)["gateway"]["pid"], signal.SIGKILL)
+    wait_until(lambda: answers(ask, b"one:hi"), what="the next gateway's answer")
+    assert live_pid(client) == worker  # the model stayed loaded
+    assert gateway(client)["gateway"]["restarts"] == 1
+
+
+def test_killed_daemon_is_not_noticed(cli, push, ask, daemon):
+    push("one")
+    push("two")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    cli("endpoint", "deploy", "echo", "2")
+    before = gateway(daemon.client())["gateway"]["pid"], live_pid(daemon.client())
+    bad, stop = [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            reply = ask("hi")
+            if reply.status != 200:
+                bad.append((reply.status, reply.body))
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    try:
+        for _ in range(3):
+            daemon.kill()
+            time.sleep(0.1)
+            daemon.start()
+    finally:
+        stop.set()
+        thread.join()
+    assert not bad
+    assert (gateway(daemon.client())["gateway"]["pid"], live_pid(daemon.client())) == before
+    cli("endpoint", "rollback", "echo")
+    assert ask("hi").body == b"one:hi"
+
+
+def test_daemon_killed_during_deployment(cli, push, ask, daemon):
+    push("one")
+    push("two", "import time\n" + ECHO.replace("def init():", "def init():\n    time.sleep(1)"))
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    cli("endpoint", "deploy", "echo", "2", "--no-wait")
+    time.sleep(0.3)
+    daemon.kill()
+    daemon.start()
+    wait_until(lambda: answers(ask, b"two:hi"), what="the deployment's end")
+    wait_until(lambda: cli.json("endpoint", "show", "echo")["deployments"][0]["state"] == "live", what="its record")
