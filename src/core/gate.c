@@ -250,9 +250,11 @@ static int write_verdict(struct store *store, struct decision *d, struct error *
         return 0;
     if (db_exec(&tx, error,
                 "UPDATE gates SET state = ?, reason = ?, seen = ?, version = nullif(?, 0), champion = nullif(?, 0), "
-                "decided_at = ? WHERE id = ?",
+                "decided_at = ? WHERE id = ? AND state = 'pending'",
                 "ssjiiii", d->state, d->reason, seen, d->version.number, d->champion.number, clock_wall_ms(), d->id) < 0)
         return -1;
+    if (db_changes(&tx) == 0)
+        return 1;
     if (d->version.id && append_record(&tx, d, seen, error) < 0)
         return -1;
     if (strcmp(d->state, "accepted") == 0 && d->alias &&

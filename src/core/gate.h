@@ -44,7 +44,7 @@ int gate_request(struct db_tx *tx, const char *run_id, const char *project, cons
                  const char *alias, struct error *error);
 
 /* Decides the oldest pending gate. 1: one was decided; 0: none is pending; -1: could not be done. Blocks;
- * one thread at a time. */
+ * any thread, each gate is decided once. */
 int gate_decide(struct store *store, struct error *error);
 
 /* {"run","project","model","version","rule","alias","state","reason","seen","champion","created_at",

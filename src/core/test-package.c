@@ -1,0 +1,124 @@
+#include <sys/mman.h>
+#include "core/package.h"
+#include "format/archive.h"
+#include "util/test.h"
+
+/* A zip of (name, text) pairs, ended by NULL; names sorted. */
+static int zip_of(const char *const *entries)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    int fd = memfd_create("test", MFD_CLOEXEC);
+    struct zip *zip = zip_new(fd);
+
+    for (; *entries; entries += 2)
+        assert_ok(zip_add(zip, entries[0], entries[1], strlen(entries[1]), false, &error), &error);
+    assert_ok(zip_finish(zip, &error), &error);
+    lseek(fd, 0, SEEK_SET);
+    return fd;
+}
+
+#define BOTH "def init():\n    pass\n\ndef predict(text):\n    return text\n"
+
+static void check(const char *const *entries, const char *fault, const char *runtime)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    cleanup_close int fd = zip_of(entries);
+    cleanup_json json_t *package = package_inspect_fd(fd, &error);
+
+    if (!package)
+        fail_msg("%s", error.message);
+    if (fault && !strstr(json_get_string(package, "reason", "(servable)"), fault))
+        fail_msg("reason is '%s', expected '%s'", json_get_string(package, "reason", "(servable)"), fault);
+    if (!fault && !json_get_bool(package, "servable", false))
+        fail_msg("not servable: %s", json_get_string(package, "reason", ""));
+    if (runtime)
+        assert_string_equal(json_get_string(package, "runtime", ""), runtime);
+}
+
+static void test_what_can_be_served(void **state)
+{
+    check((const char *const[]){"model.py", BOTH, NULL}, NULL, "python");
+    check((const char *const[]){"model.py", "init = lambda: None\nasync def predict(t): return t\n", NULL}, NULL, "python");
+    check((const char *const[]){"lib.py", "", "model.py", "from lib import init, predict as p, predict\n", NULL}, NULL,
+          "python");
+    check((const char *const[]){"model.R", "init <- function() {}\npredict = function(x) x\n", NULL}, NULL, "r");
+    check((const char *const[]){"model.py", "def init(): pass\ndef predict_tensors(x): return x", NULL}, NULL, "python");
+}
+
+static void test_what_cannot(void **state)
+{
+    check((const char *const[]){"train.py", BOTH, NULL}, "neither model.py nor model.R", NULL);
+    check((const char *const[]){"src/model.py", BOTH, NULL}, "neither model.py nor model.R", NULL);
+    check((const char *const[]){"model.py", "def init():\n    pass\n", NULL}, "no predict()", NULL);
+    check((const char *const[]){"model.py", "# def init():\n    def init(): pass\ndef predict(t): pass\n", NULL},
+          "no init()", NULL);
+    check((const char *const[]){"model.py", BOTH, "slipway.yaml", "runtime: r\n", NULL}, "another runtime", NULL);
+}
+
+static void test_manifest(void **state)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    cleanup_close int fd =
+        zip_of((const char *const[]){"model.py", BOTH, "slipway.yaml",
+                                     "environment: tf@2\nconcurrency: 4\n"
+                                     "inputs: [{name: x, datatype: FP32, shape: [-1, 64]}]\n",
+                                     NULL});
+    cleanup_json json_t *package = package_inspect_fd(fd, &error);
+    cleanup_free char *inputs = NULL;
+
+    assert_non_null(package);
+    assert_string_equal(json_get_string(package, "environment", ""), "tf@2");
+    assert_int_equal(json_get_int(package, "concurrency", 0), 4);
+    inputs = json_text(json_object_get(package, "inputs"));
+    assert_string_equal(inputs, "[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1,64]}]");
+}
+
+static void test_bad_manifests_are_named(void **state)
+{
+    static const struct {
+        const char *text, *message;
+    } rows[] = {
+        {"colour: red\n", "colour"},
+        {"concurrency: many\n", "concurrency"},
+        {"concurrency: 1000\n", "concurrency"},
+        {"inputs: [{name: x}]\n", "datatype"},
+        {"inputs: [{name: x, datatype: COMPLEX, shape: []}]\n", "datatype"},
+        {"runtime: cobol\n", "runtime"},
+        {"a: &b [*b]\n", "line 1"},
+        {"- 1\n", "mapping"},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        cleanup_error struct error error = ERROR_INIT;
+        cleanup_close int fd = zip_of((const char *const[]){"model.py", BOTH, "slipway.yaml", rows[i].text, NULL});
+        cleanup_json json_t *package = package_inspect_fd(fd, &error);
+
+        if (package)
+            fail_msg("'%s' was taken", rows[i].text);
+        if (error.code != ERROR_INVALID || !strstr(error.message, rows[i].message))
+            fail_msg("'%s': %s", rows[i].text, error.message);
+    }
+}
+
+static void test_garbage_is_refused(void **state)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    cleanup_close int fd = memfd_create("test", MFD_CLOEXEC);
+
+    assert_int_equal(write(fd, "PK\3\4 no zip", 11), 11);
+    assert_null(package_inspect_fd(fd, &error));
+    assert_int_equal(error.code, ERROR_INVALID);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_what_can_be_served),
+        cmocka_unit_test(test_what_cannot),
+        cmocka_unit_test(test_manifest),
+        cmocka_unit_test(test_bad_manifests_are_named),
+        cmocka_unit_test(test_garbage_is_refused),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
