@@ -514,7 +514,8 @@ static void settle(void *userdata)
     monitor->settle_timer = NULL;
     monitor->metrics_timer = loop_remove(monitor->metrics_timer);
     r = settle_step(monitor, &error);
-    if (r == 0) {
+    /* Somebody removed the directory: there is no place for a record, and nobody who would read it. */
+    if (r == 0 || !fs_exists(monitor->directory)) {
         monitor->phase = PHASE_FINISHED;
         loop_stop(monitor->loop);
     } else {

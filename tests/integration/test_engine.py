@@ -616,3 +616,17 @@ def test_monitor_is_small(engines):
     run.wait()
     if "ASAN_OPTIONS" not in os.environ:
         assert private <= 3 * 1024, f"{private} KiB private"
+
+
+def test_directory_removed(engines):
+    """The monitor does not wait for ever for a place to write its record."""
+    node = engines.node(["sleep", "60"])
+    run = engines.start(node)
+    wait_until(lambda: (run.directory / "intake.jsonl").exists() and run.intake("started"))
+    pid = run.monitor_pid
+    shutil.rmtree(run.directory, ignore_errors=True)
+    wait_until(lambda: not run.directory.exists() or shutil.rmtree(run.directory, ignore_errors=True), 10, "removal")
+    os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: not is_alive(pid), 20, "end of the monitor")
+    run.wait()
+    assert run.events[-1] == "lost"
