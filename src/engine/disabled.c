@@ -34,7 +34,8 @@ static int disabled_signal(struct engine *engine, const char *key, int signal, c
 
 static int disabled_attach(struct engine *engine, const char *key, const char *directory, struct error *error)
 {
-    return error_set(error, ERROR_UNAVAILABLE, "node %s cannot be watched: this daemon's engine is 'disabled'", key);
+    return error_set(error, ERROR_UNAVAILABLE,
+                     "node %s cannot be watched: this daemon's engine is 'disabled'", key);
 }
 
 static int disabled_forget(struct engine *engine, const char *key, struct error *error)

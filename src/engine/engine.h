@@ -43,37 +43,37 @@ struct engine_mount {
 
 /* Everything is borrowed for the call. */
 struct engine_spec {
-    const char *run_id;          /* 32 hex digits; of an endpoint's replica: its id */
-    int attempt;                 /* 1, 2, … */
-    int node;                    /* index, from 0 */
-    const char *role;            /* main, chief, worker, ps, replica */
-    const char *directory;       /* created by the caller, empty, mode 0700 */
+    const char *run_id;    /* 32 hex digits; of an endpoint's replica: its id */
+    int attempt;           /* 1, 2, … */
+    int node;              /* index, from 0 */
+    const char *role;      /* main, chief, worker, ps, replica */
+    const char *directory; /* created by the caller, empty, mode 0700 */
 
-    const char *const *argv;     /* NULL-terminated; a name without slash is searched in PATH inside */
+    const char *const *argv;        /* NULL-terminated; a name without slash is searched in PATH inside */
     const char *const *environment; /* NULL-terminated, complete */
-    const char *code;            /* directory to be seen at /slipway/code, read-only; NULL: none. What is in
-                                  * it must be readable by anybody (a+rX; the way to it need not be); where
-                                  * it is writable by anybody too, the program may change its own copy */
+    const char *code; /* directory to be seen at /slipway/code, read-only; NULL: none. What is in
+                       * it must be readable by anybody (a+rX; the way to it need not be); where
+                       * it is writable by anybody too, the program may change its own copy */
     const struct engine_mount *mounts; /* datasets, weights, sockets */
     size_t n_mounts;
-    const char *params;          /* JSON text for /slipway/params.json */
-    const char *resume;          /* host path of a weights file for /slipway/resume/; NULL: none */
-    const char *root;            /* root file system on the host; NULL: the host's own, seen read-only:
-                                  * /usr /etc /opt and the like; not /root, /home, /var, /run, /srv, /mnt */
+    const char *params; /* JSON text for /slipway/params.json */
+    const char *resume; /* host path of a weights file for /slipway/resume/; NULL: none */
+    const char *root;   /* root file system on the host; NULL: the host's own, seen read-only:
+                         * /usr /etc /opt and the like; not /root, /home, /var, /run, /srv, /mnt */
 
-    double cpus;                 /* cores; 0: no limit */
-    uint64_t memory;             /* bytes; 0: no limit */
-    uint64_t pids;               /* processes; 0: default 1024 */
-    const char *gpus;            /* "0,1": devices that were assigned; NULL: none visible */
-    bool network;                /* the host's network; otherwise loopback only */
-    int64_t timeout_ms;          /* 0: none */
-    int64_t grace_ms;            /* between SIGTERM and SIGKILL */
-    bool restart;                /* replicas: start again when it ends, back-off 0, 1, 5, 15 s */
+    double cpus;        /* cores; 0: no limit */
+    uint64_t memory;    /* bytes; 0: no limit */
+    uint64_t pids;      /* processes; 0: default 1024 */
+    const char *gpus;   /* "0,1": devices that were assigned; NULL: none visible */
+    bool network;       /* the host's network; otherwise loopback only */
+    int64_t timeout_ms; /* 0: none */
+    int64_t grace_ms;   /* between SIGTERM and SIGKILL */
+    bool restart;       /* replicas: start again when it ends, back-off 0, 1, 5, 15 s */
 };
 
 struct engine_capacity {
-    double cpus;        /* cores */
-    uint64_t memory;    /* bytes */
+    double cpus;     /* cores */
+    uint64_t memory; /* bytes */
     int gpus;
     uint64_t *gpu_memory; /* bytes, per device; owned by the engine */
     const char *runtime;  /* "runc 1.1.5", "process", "fake" */
@@ -87,7 +87,8 @@ enum engine_event {
 };
 
 /* key is "<run>/<attempt>/<node>"; directory as launched. */
-typedef void (*engine_event_fn)(void *userdata, const char *key, const char *directory, enum engine_event event);
+typedef void (*engine_event_fn)(void *userdata, const char *key, const char *directory,
+                                enum engine_event event);
 
 /* One driver. Every callback may be called at any time between open and close. */
 struct engine_driver {
@@ -102,7 +103,8 @@ struct engine_driver {
     int (*launch)(struct engine *engine, const struct engine_spec *spec, struct error *error);
     /* SIGTERM asks (grace, then SIGKILL by the monitor); SIGKILL ends at once. A node that is gone: 0.
      * The exit record carries `reason` if the signal ended it. */
-    int (*signal)(struct engine *engine, const char *key, int signal, const char *reason, struct error *error);
+    int (*signal)(struct engine *engine, const char *key, int signal, const char *reason,
+                  struct error *error);
     /* Reattaches to a node that an earlier process launched; an ENGINE_EXITED, ENGINE_LOST or ENGINE_INTAKE
      * follows if there is anything to tell. */
     int (*attach)(struct engine *engine, const char *key, const char *directory, struct error *error);
@@ -136,7 +138,8 @@ const struct engine_driver *engine_driver_at(size_t index);
 
 int engine_probe(struct engine *engine, struct engine_capacity *ret_capacity, struct error *error);
 int engine_launch(struct engine *engine, const struct engine_spec *spec, struct error *error);
-int engine_signal(struct engine *engine, const char *key, int signal, const char *reason, struct error *error);
+int engine_signal(struct engine *engine, const char *key, int signal, const char *reason,
+                  struct error *error);
 int engine_attach(struct engine *engine, const char *key, const char *directory, struct error *error);
 int engine_forget(struct engine *engine, const char *key, struct error *error);
 json_t *engine_stats(struct engine *engine, const char *key, struct error *error);

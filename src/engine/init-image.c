@@ -10,8 +10,8 @@ __asm__(".pushsection .rodata, \"a\", @progbits\n"
         ".balign 16\n"
         "slipway_init_image:\n"
         ".incbin \"" TEXT(SLIPWAY_INIT_IMAGE) "\"\n"
-        "slipway_init_image_end:\n"
-        ".popsection\n");
+                                              "slipway_init_image_end:\n"
+                                              ".popsection\n");
 
 extern const char slipway_init_image[] __attribute__((visibility("hidden")));
 extern const char slipway_init_image_end[] __attribute__((visibility("hidden")));

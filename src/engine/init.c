@@ -26,9 +26,9 @@
 #include <linux/wait.h>
 #include "util/init-report.h"
 
-#define REPORT_FD   3
-#define PATH_LENGTH 4096
-#define DEFAULT_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+#define REPORT_FD       3
+#define PATH_LENGTH     4096
+#define DEFAULT_PATH    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define SIGNAL_SET_SIZE 8 /* bytes of the kernel's sigset_t */
 
 /* -- system calls -- */

@@ -21,8 +21,8 @@
 #include "util/xalloc.h"
 
 /* Users that programs run as: above what distributions and their subordinate ranges' first users take. */
-#define UID_FIRST 200000
-#define UID_COUNT 65536
+#define UID_FIRST      200000
+#define UID_COUNT      65536
 #define CODE_DEPTH_MAX 64
 
 struct local {
@@ -105,8 +105,8 @@ static int prepare(struct engine *engine, struct local *local, const json_t *opt
     if (oci_skeleton_create(&local->host, json_object_get(options, "visible"), error) < 0 ||
         make_runtime_root(local, engine->data_directory, error) < 0)
         return -1;
-    return runtime_choose(&local->host, json_get_string(options, "runtime", NULL), local->root, &local->runtime,
-                          error);
+    return runtime_choose(&local->host, json_get_string(options, "runtime", NULL), local->root,
+                          &local->runtime, error);
 }
 
 static int local_open(struct engine *engine, const json_t *options, struct error *error)
@@ -223,16 +223,16 @@ static json_t *build_document(struct local *local, const struct engine_spec *spe
     json_object_set_new(document, "argv", document_strings(&argv));
     json_set_bool(document, "overlay", node->overlay);
     json_object_set_new(document, "runtime",
-                        json_build("{s:s, s:s, s:s}", "path", local->runtime.path, "root", local->root, "container",
-                                   node->name));
+                        json_build("{s:s, s:s, s:s}", "path", local->runtime.path, "root", local->root,
+                                   "container", node->name));
     return document;
 }
 
 static int local_launch(struct engine *engine, const struct engine_spec *given, struct error *error)
 {
     struct local *local = engine->state;
-    cleanup_free char *key = engine_key(given->run_id, given->attempt, given->node), *name = document_name(given),
-                      *directory = realpath(given->directory, NULL);
+    cleanup_free char *key = engine_key(given->run_id, given->attempt, given->node),
+                      *name = document_name(given), *directory = realpath(given->directory, NULL);
     struct engine_spec spec = *given;
     cleanup_json json_t *config = NULL;
     struct oci_node node;
@@ -240,7 +240,8 @@ static int local_launch(struct engine *engine, const struct engine_spec *given, 
     if (!directory)
         return error_set_errno(error, errno, "cannot open %s", given->directory);
     spec.directory = directory;
-    node = (struct oci_node){.name = name, .uid = choose_uid(local, name), .overlay = can_overlay(local, &spec)};
+    node = (struct oci_node){
+        .name = name, .uid = choose_uid(local, name), .overlay = can_overlay(local, &spec)};
     if (spec.code)
         open_code(engine->data_directory, spec.code);
     config = oci_config(&local->host, &node, &spec, error);
@@ -249,7 +250,8 @@ static int local_launch(struct engine *engine, const struct engine_spec *given, 
     return nodes_launch(local->nodes, key, given->directory, build_document(local, &spec, key, &node), error);
 }
 
-static int local_signal(struct engine *engine, const char *key, int signal, const char *reason, struct error *error)
+static int local_signal(struct engine *engine, const char *key, int signal, const char *reason,
+                        struct error *error)
 {
     return nodes_signal(((struct local *)engine->state)->nodes, key, signal, reason, error);
 }

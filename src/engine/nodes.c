@@ -16,23 +16,23 @@
 #include "util/xalloc.h"
 
 #define SPEC_MAX      (64 * MIB)
-#define POLL_INTERVAL (1 * NS_PER_SEC)   /* of the intake's size, where inotify is not to be had */
-#define KILL_INTERVAL (20 * NS_PER_MS)   /* until a lost node's processes are gone */
+#define POLL_INTERVAL (1 * NS_PER_SEC) /* of the intake's size, where inotify is not to be had */
+#define KILL_INTERVAL (20 * NS_PER_MS) /* until a lost node's processes are gone */
 #define KILL_ROUNDS   500
-#define START_WAIT    (50 * NS_PER_MS)   /* for a monitor that has its lock but not yet told who it is */
+#define START_WAIT    (50 * NS_PER_MS) /* for a monitor that has its lock but not yet told who it is */
 
 struct node {
     struct nodes *nodes;
     char *key, *directory;
-    json_t *document;           /* spec.json */
-    pid_t child;                /* monitor that is our child; 0: not */
-    int pidfd;                  /* of the monitor; -1: none (ended, or not found yet) */
+    json_t *document; /* spec.json */
+    pid_t child;      /* monitor that is our child; 0: not */
+    int pidfd;        /* of the monitor; -1: none (ended, or not found yet) */
     struct loop_source *pidfd_source;
-    int watch;                  /* inotify; -1: none */
-    off_t intake_size;          /* polling: what was told */
-    struct loop_source *timer;  /* attach or kill */
+    int watch;                 /* inotify; -1: none */
+    off_t intake_size;         /* polling: what was told */
+    struct loop_source *timer; /* attach or kill */
     int rounds;
-    bool ended;                 /* ENGINE_EXITED or ENGINE_LOST was told */
+    bool ended; /* ENGINE_EXITED or ENGINE_LOST was told */
 };
 
 struct nodes {
@@ -111,7 +111,8 @@ static void remove_remains(struct node *node)
 {
     const char *cgroup = json_get_string(node->document, "cgroup", NULL);
     const json_t *runtime = json_object_get(node->document, "runtime");
-    const char *root = json_get_string(runtime, "root", NULL), *name = json_get_string(runtime, "container", NULL);
+    const char *root = json_get_string(runtime, "root", NULL),
+               *name = json_get_string(runtime, "container", NULL);
 
     if (cgroup)
         cgroup_remove(node->nodes->cgroups, cgroup);
@@ -156,8 +157,7 @@ static void on_monitor_end(void *userdata, uint32_t events)
 static void watch_monitor(struct node *node, int pidfd_take)
 {
     node->pidfd = pidfd_take;
-    node->pidfd_source =
-        loop_add_fd(node->nodes->engine->loop, node->pidfd, EPOLLIN, on_monitor_end, node);
+    node->pidfd_source = loop_add_fd(node->nodes->engine->loop, node->pidfd, EPOLLIN, on_monitor_end, node);
 }
 
 /* -- the intake -- */
@@ -305,7 +305,8 @@ static int start_monitor(struct nodes *nodes, const char *directory, pid_t *ret_
     return proc_spawn(&spawn, ret_pid, error);
 }
 
-int nodes_launch(struct nodes *nodes, const char *key, const char *directory, json_t *document, struct error *error)
+int nodes_launch(struct nodes *nodes, const char *key, const char *directory, json_t *document,
+                 struct error *error)
 {
     cleanup_json json_t *owned = document;
     cleanup_free char *text = NULL;

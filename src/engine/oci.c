@@ -10,27 +10,48 @@
 #include "util/limits.h"
 #include "util/xalloc.h"
 
-#define HOST_NAME_DIGITS 12          /* of the run id */
+#define HOST_NAME_DIGITS 12 /* of the run id */
 #define CPU_PERIOD_US    100000
 #define OPEN_FILES       65536
 #define INIT_PATH        "/.slipway-init"
 #define MOUNTINFO_MAX    (16 * MIB)
 
 /* Top-level directories of the host that are seen, where they exist. */
-static const char *const usual[] = {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32",
-                                    "/etc", "/opt", "/nix", "/gnu"};
+static const char *const usual[] = {"/usr",    "/bin", "/sbin", "/lib", "/lib32", "/lib64",
+                                    "/libx32", "/etc", "/opt",  "/nix", "/gnu"};
 /* Directories that every root has. */
-static const char *const skeleton_directories[] = {"dev",  "etc", "home", "mnt", "opt", "proc", "root",
-                                                   "run",  "slipway", "srv", "sys", "tmp", "usr", "var"};
+static const char *const skeleton_directories[] = {"dev", "etc",     "home", "mnt", "opt", "proc", "root",
+                                                   "run", "slipway", "srv",  "sys", "tmp", "usr",  "var"};
 /* Covered, although an unprivileged user could not read most of them anyway. */
 static const char *const masked[] = {
-    "/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/sudoers", "/etc/sudoers.d",
-    "/etc/ssh", "/etc/ssl/private", "/etc/security/opasswd", "/etc/krb5.keytab", "/etc/kubernetes",
-    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-    "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-    "/sys/kernel/debug", "/sys/kernel/security", "/sys/kernel/tracing",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/security/opasswd",
+    "/etc/krb5.keytab",
+    "/etc/kubernetes",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+    "/sys/devices/virtual/powercap",
+    "/sys/kernel/debug",
+    "/sys/kernel/security",
+    "/sys/kernel/tracing",
 };
-static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
+static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                        "/proc/sysrq-trigger"};
 
 /* -- the skeleton -- */
 
@@ -101,11 +122,13 @@ static int show_extra(struct oci_host *host, const json_t *extra, struct error *
     size_t i;
     json_t *item;
 
-    json_array_foreach((json_t *)extra, i, item) {
+    json_array_foreach((json_t *)extra, i, item)
+    {
         const char *path = json_string_value(item);
 
         if (!path || path[0] != '/' || !fs_is_safe_name(path + 1))
-            return error_set(error, ERROR_INVALID, "'visible' wants absolute paths, not '%s'", path ? path : "?");
+            return error_set(error, ERROR_INVALID, "'visible' wants absolute paths, not '%s'",
+                             path ? path : "?");
         if (show(host, path, error) < 0)
             return -1;
     }
@@ -156,13 +179,14 @@ static json_t *strings(const char *const *items, size_t count)
 }
 
 /* options: separated by commas. */
-static void add_mount(json_t *mounts, const char *type, const char *source, const char *target, const char *options)
+static void add_mount(json_t *mounts, const char *type, const char *source, const char *target,
+                      const char *options)
 {
     cleanup_strvec struct strvec parts = STRVEC_INIT;
 
     strvec_split(&parts, options, ',');
-    json_array_append_new(mounts, json_build("{s:s, s:s, s:s, s:o}", "destination", target, "type", type, "source",
-                                             source, "options", document_strings(&parts)));
+    json_array_append_new(mounts, json_build("{s:s, s:s, s:s, s:o}", "destination", target, "type", type,
+                                             "source", source, "options", document_strings(&parts)));
 }
 
 static void bind_read_only(json_t *mounts, const char *source, const char *target)
@@ -294,8 +318,8 @@ static void add_device(json_t *devices, json_t *rules, const char *path)
     if (stat(path, &st) < 0 || !S_ISCHR(st.st_mode))
         return;
     json_array_append_new(devices, json_build("{s:s, s:s, s:i, s:i, s:i}", "path", path, "type", "c", "major",
-                                              (int)major(st.st_rdev), "minor", (int)minor(st.st_rdev), "fileMode",
-                                              0666));
+                                              (int)major(st.st_rdev), "minor", (int)minor(st.st_rdev),
+                                              "fileMode", 0666));
     json_array_append_new(rules, json_build("{s:b, s:s, s:i, s:i, s:s}", "allow", 1, "type", "c", "major",
                                             (int)major(st.st_rdev), "minor", (int)minor(st.st_rdev), "access",
                                             "rw"));
@@ -330,7 +354,8 @@ static int open_files(void)
     return OPEN_FILES;
 }
 
-static json_t *build_process(const struct oci_host *host, const struct oci_node *node, const struct engine_spec *spec)
+static json_t *build_process(const struct oci_host *host, const struct oci_node *node,
+                             const struct engine_spec *spec)
 {
     static const char *const sets[] = {"bounding", "effective", "inheritable", "permitted", "ambient"};
     cleanup_strvec struct strvec environment = STRVEC_INIT;
@@ -347,8 +372,8 @@ static json_t *build_process(const struct oci_host *host, const struct oci_node 
                          document_strings(&environment), "cwd", "/slipway/work", "capabilities", capabilities,
                          "noNewPrivileges", 1);
     json_object_set_new(process, "rlimits",
-                        json_build("[{s:s, s:i, s:i}, {s:s, s:i, s:i}]", "type", "RLIMIT_CORE", "soft", 0, "hard", 0,
-                                   "type", "RLIMIT_NOFILE", "soft", files, "hard", files));
+                        json_build("[{s:s, s:i, s:i}, {s:s, s:i, s:i}]", "type", "RLIMIT_CORE", "soft", 0,
+                                   "hard", 0, "type", "RLIMIT_NOFILE", "soft", files, "hard", files));
     if (host->oom_score_adj >= 0)
         json_set_int(process, "oomScoreAdj", host->oom_score_adj);
     return process;
@@ -356,8 +381,8 @@ static json_t *build_process(const struct oci_host *host, const struct oci_node 
 
 static json_t *build_namespaces(const struct engine_spec *spec)
 {
-    json_t *namespaces = json_build("[{s:s}, {s:s}, {s:s}, {s:s}]", "type", "pid", "type", "ipc", "type", "uts",
-                                    "type", "mount");
+    json_t *namespaces = json_build("[{s:s}, {s:s}, {s:s}, {s:s}]", "type", "pid", "type", "ipc", "type",
+                                    "uts", "type", "mount");
 
     if (!spec->network)
         json_array_append_new(namespaces, json_build("{s:s}", "type", "network"));
@@ -371,12 +396,12 @@ static json_t *build_resources(const struct oci_host *host, const struct engine_
     json_object_set_new(resources, "pids",
                         json_build("{s:I}", "limit", (json_int_t)(spec->pids ? spec->pids : 1024)));
     if (spec->cpus > 0)
-        json_object_set_new(resources, "cpu",
-                            json_build("{s:I, s:i, s:I}", "quota",
-                                       (json_int_t)(spec->cpus * CPU_PERIOD_US < 1000 ? 1000
-                                                                                      : spec->cpus * CPU_PERIOD_US),
-                                       "period", CPU_PERIOD_US, "shares",
-                                       (json_int_t)(spec->cpus * 1024 < 2 ? 2 : spec->cpus * 1024)));
+        json_object_set_new(
+            resources, "cpu",
+            json_build("{s:I, s:i, s:I}", "quota",
+                       (json_int_t)(spec->cpus * CPU_PERIOD_US < 1000 ? 1000 : spec->cpus * CPU_PERIOD_US),
+                       "period", CPU_PERIOD_US, "shares",
+                       (json_int_t)(spec->cpus * 1024 < 2 ? 2 : spec->cpus * 1024)));
     if (spec->memory) {
         memory = json_build("{s:I}", "limit", (json_int_t)spec->memory);
         if (host->swap)
@@ -386,8 +411,8 @@ static json_t *build_resources(const struct oci_host *host, const struct engine_
     return resources;
 }
 
-static json_t *build_linux(const struct oci_host *host, const struct oci_node *node, const struct engine_spec *spec,
-                           json_t *mounts)
+static json_t *build_linux(const struct oci_host *host, const struct oci_node *node,
+                           const struct engine_spec *spec, json_t *mounts)
 {
     json_t *resources = build_resources(host, spec), *linux_;
     cleanup_free char *cgroup = xasprintf("/slipway/%s", node->name);
@@ -421,6 +446,7 @@ json_t *oci_config(const struct oci_host *host, const struct oci_node *node, con
         return NULL;
     linux_ = build_linux(host, node, spec, mounts);
     return json_build("{s:s, s:o, s:{s:s, s:b}, s:s, s:O, s:o}", "ociVersion", "1.0.2", "process",
-                      build_process(host, node, spec), "root", "path", spec->root ? spec->root : host->skeleton,
-                      "readonly", 1, "hostname", host_name, "mounts", mounts, "linux", linux_);
+                      build_process(host, node, spec), "root", "path",
+                      spec->root ? spec->root : host->skeleton, "readonly", 1, "hostname", host_name,
+                      "mounts", mounts, "linux", linux_);
 }

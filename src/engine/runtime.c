@@ -12,14 +12,15 @@
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
-#define PROBE_RUN     "00000000000000000000000000000000" /* no run has this id */
-#define PROBE_STATUS  42      /* the probe's program exits with it */
-#define PROBE_TIME    15000   /* ms */
-#define OUTPUT_MAX    4096    /* bytes of what a runtime says */
-#define PROBE_MEMORY  (64 * MIB)
+#define PROBE_RUN    "00000000000000000000000000000000" /* no run has this id */
+#define PROBE_STATUS 42                                 /* the probe's program exits with it */
+#define PROBE_TIME   15000                              /* ms */
+#define OUTPUT_MAX   4096                               /* bytes of what a runtime says */
+#define PROBE_MEMORY (64 * MIB)
 
 static const char *const candidates[] = {"crun", "runc"};
-static const char *const directories[] = {"/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/local/sbin", "/bin", "/sbin"};
+static const char *const directories[] = {"/usr/bin",        "/usr/sbin", "/usr/local/bin",
+                                          "/usr/local/sbin", "/bin",      "/sbin"};
 
 void runtime_release(struct runtime *runtime)
 {
@@ -86,8 +87,9 @@ static int probe_failed(const char *path, int status, char *output, struct error
         output[--n] = '\0';
     line = strrchr(output, '\n');
     if (!n)
-        return error_set(error, ERROR_UNSUPPORTED, "%s does not work here: it ended with status %d and said nothing",
-                         fs_basename(path), status);
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "%s does not work here: it ended with status %d and said nothing", fs_basename(path),
+                         status);
     return error_set(error, ERROR_UNSUPPORTED, "%s does not work here: %s", fs_basename(path),
                      line ? line + 1 : output);
 }
@@ -98,8 +100,14 @@ static int run_probe(const struct oci_host *host, const char *path, const char *
     cleanup_free char *code = fs_join(directory, "code"), *config_path = fs_join(directory, "config.json"),
                       *text = NULL, *output = NULL;
     const char *const program[] = {"/bin/sh", "-c", "echo x > probe && exit 42", NULL};
-    struct engine_spec spec = {.run_id = PROBE_RUN, .attempt = 1, .role = "main", .directory = directory,
-                               .argv = program, .code = code, .cpus = 0.5, .memory = PROBE_MEMORY};
+    struct engine_spec spec = {.run_id = PROBE_RUN,
+                               .attempt = 1,
+                               .role = "main",
+                               .directory = directory,
+                               .argv = program,
+                               .code = code,
+                               .cpus = 0.5,
+                               .memory = PROBE_MEMORY};
     cleanup_json json_t *config = oci_config(host, node, &spec, error);
     int status;
 
@@ -118,7 +126,8 @@ static int run_probe(const struct oci_host *host, const char *path, const char *
     return status == PROBE_STATUS ? 0 : probe_failed(path, status, output, error);
 }
 
-static int probe(const struct oci_host *host, const char *path, const char *root, bool overlay, struct error *error)
+static int probe(const struct oci_host *host, const char *path, const char *root, bool overlay,
+                 struct error *error)
 {
     cleanup_free char *directory = xasprintf("%s/engine/probe", host->data_directory),
                       *name = xasprintf("probe-%d", (int)getpid());
@@ -224,8 +233,8 @@ static bool try(const struct oci_host *host, const char *name, const char *root,
     return true;
 }
 
-int runtime_choose(const struct oci_host *host, const char *only, const char *root, struct runtime *ret_runtime,
-                   struct error *error)
+int runtime_choose(const struct oci_host *host, const char *only, const char *root,
+                   struct runtime *ret_runtime, struct error *error)
 {
     cleanup_free char *verdict = xasprintf("%s/engine/runtime.json", host->data_directory),
                       *depends_on = fingerprint(host, only);

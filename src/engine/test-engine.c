@@ -7,9 +7,9 @@
 #include "util/loop.h"
 #include "util/test.h"
 
-#define RUN_ID     "0190aaaabbbb7cccdddd000011112222"
-#define DEADLINE   (20 * NS_PER_SEC)
-#define READ_MAX   (1 << 20)
+#define RUN_ID   "0190aaaabbbb7cccdddd000011112222"
+#define DEADLINE (20 * NS_PER_SEC)
+#define READ_MAX (1 << 20)
 
 struct fixture {
     char *data, *node;
@@ -151,8 +151,13 @@ static void test_translate(void **state)
 static void test_environment_keeps_what_was_given(void **state)
 {
     const char *const given[] = {"OMP_NUM_THREADS=7", "PATH=/mine", NULL};
-    struct engine_spec spec = {.run_id = RUN_ID, .attempt = 2, .role = "worker", .node = 3, .environment = given,
-                               .cpus = 1.5, .gpus = "0,1"};
+    struct engine_spec spec = {.run_id = RUN_ID,
+                               .attempt = 2,
+                               .role = "worker",
+                               .node = 3,
+                               .environment = given,
+                               .cpus = 1.5,
+                               .gpus = "0,1"};
     cleanup_strvec struct strvec e = STRVEC_INIT;
 
     document_environment(&spec, "/slipway", "/tmp", &e);
@@ -216,10 +221,11 @@ static json_t *process_options(void)
 static void test_process_runs(void **state)
 {
     struct fixture *f = *state;
-    struct engine_spec spec = shell(f, (const char *[]){"sh", "-c",
-                                                        "echo $SLIPWAY_RUN_ID; cat $SLIPWAY_DIR/params.json;"
-                                                        "echo '{\"step\":1}' >> $SLIPWAY_DIR/metrics.jsonl; exit 4",
-                                                        NULL});
+    struct engine_spec spec = shell(
+        f, (const char *[]){"sh", "-c",
+                            "echo $SLIPWAY_RUN_ID; cat $SLIPWAY_DIR/params.json;"
+                            "echo '{\"step\":1}' >> $SLIPWAY_DIR/metrics.jsonl; exit 4",
+                            NULL});
     cleanup_free char *log = NULL, *intake = NULL, *record = NULL;
 
     spec.params = "{\"lr\":0.1}";
@@ -267,7 +273,8 @@ static void test_process_survives_the_engine(void **state)
 
     open_engine(f, "process", process_options());
     assert_ok(engine_attach(f->engine, RUN_ID "/1/0", f->node, &f->error), &f->error);
-    assert_error(engine_attach(f->engine, RUN_ID "/1/0", f->node, &f->error), &f->error, ERROR_EXISTS, "attached");
+    assert_error(engine_attach(f->engine, RUN_ID "/1/0", f->node, &f->error), &f->error, ERROR_EXISTS,
+                 "attached");
     run_until(f, &f->exited, 1);
     log = read_node_file(f, "log");
     assert_contains(log, " stdout F done\n");

@@ -8,9 +8,12 @@ static const char source[] =
     "int nvmlInit_v2(void) { return 0; }\n"
     "int nvmlShutdown(void) { return 0; }\n"
     "int nvmlDeviceGetCount_v2(unsigned *n) { *n = 2; return 0; }\n"
-    "int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { *d = (void *)(unsigned long)(i + 1); return 0; }\n"
-    "int nvmlDeviceGetMemoryInfo(void *d, unsigned long long *m) { m[0] = (unsigned long)d << 30; return 0; }\n"
-    "int nvmlDeviceGetUUID(void *d, char *u, unsigned n) { strcpy(u, d == (void *)1 ? \"GPU-a\" : \"GPU-b\"); return 0; }\n"
+    "int nvmlDeviceGetHandleByIndex_v2(unsigned i, void **d) { *d = (void *)(unsigned long)(i + 1); return "
+    "0; }\n"
+    "int nvmlDeviceGetMemoryInfo(void *d, unsigned long long *m) { m[0] = (unsigned long)d << 30; return 0; "
+    "}\n"
+    "int nvmlDeviceGetUUID(void *d, char *u, unsigned n) { strcpy(u, d == (void *)1 ? \"GPU-a\" : "
+    "\"GPU-b\"); return 0; }\n"
     "int nvmlDeviceGetMinorNumber(void *d, unsigned *m) { *m = d == (void *)1 ? 0 : 5; return 0; }\n";
 
 static char *build(const char *directory)
@@ -20,8 +23,9 @@ static char *build(const char *directory)
     char *library = fs_join(directory, "libnvidia-ml.so");
 
     assert_ok(fs_write_atomic(c, source, strlen(source), 0644, &error), &error);
-    assert_int_equal(proc_run((const char *[]){"cc", "-shared", "-fPIC", "-o", library, c, NULL}, 1000, 60000, NULL,
-                              &error), 0);
+    assert_int_equal(proc_run((const char *[]){"cc", "-shared", "-fPIC", "-o", library, c, NULL}, 1000, 60000,
+                              NULL, &error),
+                     0);
     return library;
 }
 

@@ -9,12 +9,12 @@
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
-#define READ_SIZE     (64 * KIB)
-#define READS_A_TURN  16 /* so that one loud program does not keep the loop from its timers */
-#define DRAIN_READS   64
-#define OUT_KEEP      (256 * KIB) /* memory that stays with a quiet program */
+#define READ_SIZE    (64 * KIB)
+#define READS_A_TURN 16 /* so that one loud program does not keep the loop from its timers */
+#define DRAIN_READS  64
+#define OUT_KEEP     (256 * KIB) /* memory that stays with a quiet program */
 /* Room for what READ_SIZE bytes can become when every byte is a newline. */
-#define OUT_MAX       (READ_SIZE * (CRILOG_OVERHEAD + 1) + 2 * CRILOG_ENTRY_MAX)
+#define OUT_MAX (READ_SIZE * (CRILOG_OVERHEAD + 1) + 2 * CRILOG_ENTRY_MAX)
 
 struct stream {
     struct capture *capture;
@@ -27,14 +27,14 @@ struct capture {
     struct loop *loop;
     char *path;
     int fd;
-    uint64_t size, limit;        /* of the file */
-    uint64_t received, dropped;  /* bytes of output */
-    bool truncated;              /* the limit was reached: nothing is written any more */
+    uint64_t size, limit;       /* of the file */
+    uint64_t received, dropped; /* bytes of output */
+    bool truncated;             /* the limit was reached: nothing is written any more */
     bool reported;
     capture_truncated_fn on_truncated;
     void *userdata;
     struct stream streams[2];
-    char *buffer;                /* READ_SIZE bytes */
+    char *buffer; /* READ_SIZE bytes */
     struct strbuf out;
 };
 

@@ -10,11 +10,11 @@
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
-#define GROUP_DELAY   (50 * NS_PER_MS)
-#define RETRY_DELAY   (1 * NS_PER_SEC)
-#define ROOM          (1 * MIB)  /* bulk producers wait beyond this */
-#define PENDING_MAX   (64 * MIB) /* lines that cannot wait stop here; reached only if the disk stays full */
-#define WARNINGS_MAX  1000       /* lines of one code */
+#define GROUP_DELAY  (50 * NS_PER_MS)
+#define RETRY_DELAY  (1 * NS_PER_SEC)
+#define ROOM         (1 * MIB)  /* bulk producers wait beyond this */
+#define PENDING_MAX  (64 * MIB) /* lines that cannot wait stop here; reached only if the disk stays full */
+#define WARNINGS_MAX 1000       /* lines of one code */
 
 struct intake {
     struct loop *loop;
@@ -24,7 +24,7 @@ struct intake {
     uint64_t seq;          /* of the last line */
     struct strbuf pending; /* whole lines */
     struct loop_source *timer;
-    struct map warnings;   /* code → uint64_t * count */
+    struct map warnings; /* code → uint64_t * count */
 };
 
 int intake_open(const char *path, struct loop *loop, struct intake **ret_intake, struct error *error)
@@ -111,7 +111,8 @@ void intake_warn(struct intake *intake, const char *code, const char *format, ..
     va_start(args, format);
     message = xvasprintf(format, args);
     va_end(args);
-    intake_add(intake, "warning", json_build("{s:s, s:o}", "code", code, "message", json_string_lossy(message)));
+    intake_add(intake, "warning",
+               json_build("{s:s, s:o}", "code", code, "message", json_string_lossy(message)));
 }
 
 void intake_add_dropped(struct intake *intake)
@@ -124,9 +125,10 @@ void intake_add_dropped(struct intake *intake)
 
         if (*count <= WARNINGS_MAX)
             continue;
-        message = xasprintf("%llu more warnings of the kind %s",
-                            (unsigned long long)(*count - WARNINGS_MAX), it.key);
-        intake_add(intake, "warning", json_build("{s:s, s:s}", "code", "warnings_dropped", "message", message));
+        message = xasprintf("%llu more warnings of the kind %s", (unsigned long long)(*count - WARNINGS_MAX),
+                            it.key);
+        intake_add(intake, "warning",
+                   json_build("{s:s, s:s}", "code", "warnings_dropped", "message", message));
         *count = 0;
     }
 }

@@ -7,16 +7,16 @@
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
-#define READ_SIZE   (64 * KIB)
-#define A_TURN      (2 * MIB) /* bytes between two looks at the rest of the world */
-#define QUOTED      80        /* bytes of a bad line that a warning shows */
+#define READ_SIZE (64 * KIB)
+#define A_TURN    (2 * MIB) /* bytes between two looks at the rest of the world */
+#define QUOTED    80        /* bytes of a bad line that a warning shows */
 
 struct metrics {
     int fd;
     struct intake *intake;
-    uint64_t offset;     /* of the file, behind what was read */
-    struct strbuf line;  /* the beginning of a line whose end was not read yet */
-    bool skipping;       /* in a line that is too long */
+    uint64_t offset;    /* of the file, behind what was read */
+    struct strbuf line; /* the beginning of a line whose end was not read yet */
+    bool skipping;      /* in a line that is too long */
 };
 
 struct metrics *metrics_new(int fd, struct intake *intake)
@@ -80,7 +80,8 @@ static void leave_out_others(json_t *values, char **ret_odd)
     json_t *value;
     void *tmp;
 
-    json_object_foreach_safe(values, tmp, key, value) {
+    json_object_foreach_safe(values, tmp, key, value)
+    {
         if (json_is_number(value) || json_is_null(value))
             continue;
         if (ret_odd && !*ret_odd)

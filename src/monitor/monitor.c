@@ -25,11 +25,11 @@
 #include "util/proc.h"
 #include "util/xalloc.h"
 
-#define STATS_INTERVAL  (10 * NS_PER_SEC)
-#define POLL_INTERVAL   (1 * NS_PER_SEC) /* where inotify is not to be had */
-#define RETRY_DELAY     (1 * NS_PER_SEC) /* of the exit record, while the disk is full */
-#define METRICS_DELAY   (20 * NS_PER_MS) /* gathers the lines of a busy program */
-#define STABLE_NS       (60 * NS_PER_SEC) /* a replica that ran this long has recovered */
+#define STATS_INTERVAL (10 * NS_PER_SEC)
+#define POLL_INTERVAL  (1 * NS_PER_SEC)  /* where inotify is not to be had */
+#define RETRY_DELAY    (1 * NS_PER_SEC)  /* of the exit record, while the disk is full */
+#define METRICS_DELAY  (20 * NS_PER_MS)  /* gathers the lines of a busy program */
+#define STABLE_NS      (60 * NS_PER_SEC) /* a replica that ran this long has recovered */
 
 /* Delays before the restarts of a replica that keeps ending; after the last one it is given up. */
 static const int restart_delays_s[] = {0, 1, 5, 15};
@@ -66,9 +66,9 @@ struct monitor {
     int control_fd, inotify_fd, view_watch, weights_watch;
     struct loop_source *kill_timer, *timeout_timer, *restart_timer, *metrics_timer, *settle_timer;
 
-    char *stop_reason;  /* somebody asked to stop; NULL: nobody */
+    char *stop_reason; /* somebody asked to stop; NULL: nobody */
     bool timed_out;
-    int stop_signal;    /* the strongest that was sent: 0, SIGTERM, SIGKILL */
+    int stop_signal; /* the strongest that was sent: 0, SIGTERM, SIGKILL */
     int64_t started_ms, ended_ms, start_ns;
     int restarts, failures_in_row;
     struct ending ending;
@@ -159,8 +159,8 @@ static void end_program(struct monitor *monitor, int signal)
     } else if (!monitor->stop_signal) {
         monitor->stop_signal = SIGTERM;
         program_signal(monitor->program, SIGTERM);
-        monitor->kill_timer =
-            loop_add_timer(monitor->loop, monitor->spec->grace_ms * NS_PER_MS, on_kill, monitor);
+        monitor->kill_timer = loop_add_timer(monitor->loop, monitor->spec->grace_ms * NS_PER_MS, on_kill,
+                                             monitor);
     }
 }
 
@@ -239,8 +239,8 @@ static void metrics_changed(struct monitor *monitor)
         monitor->metrics_timer = loop_add_timer(monitor->loop, METRICS_DELAY, on_metrics, monitor);
 }
 
-/* What the program wrote before it renamed a file comes before that file: a generation is known by the metrics
- * that led to it. On a full disk what is left keeps its place in the program's file. */
+/* What the program wrote before it renamed a file comes before that file: a generation is known by the
+ * metrics that led to it. On a full disk what is left keeps its place in the program's file. */
 static void drain_metrics(struct monitor *monitor)
 {
     while (metrics_read(monitor->metrics, false))
@@ -343,9 +343,10 @@ static void classify(struct monitor *monitor, const struct program_end *end, boo
     if (end->failure && !monitor->stop_reason)
         set_ending(monitor, "start_failed", xstrdup(end->failure));
     else if (monitor->stop_reason)
-        set_ending(monitor, monitor->stop_reason,
-                   xasprintf(monitor->stop_signal == SIGKILL ? "ended by force (%s)" : "ended on request (%s)",
-                             monitor->stop_reason));
+        set_ending(
+            monitor, monitor->stop_reason,
+            xasprintf(monitor->stop_signal == SIGKILL ? "ended by force (%s)" : "ended on request (%s)",
+                      monitor->stop_reason));
     else if (monitor->timed_out)
         set_ending(monitor, "timeout",
                    xasprintf("did not finish within %lld ms", (long long)monitor->spec->timeout_ms));
@@ -384,7 +385,8 @@ static json_t *ending_json(const struct ending *ending)
 {
     json_t *json = json_object();
 
-    json_object_set_new(json, "exit_code", ending->exit_code >= 0 ? json_integer(ending->exit_code) : json_null());
+    json_object_set_new(json, "exit_code",
+                        ending->exit_code >= 0 ? json_integer(ending->exit_code) : json_null());
     json_object_set_new(json, "signal", ending->signal ? json_integer(ending->signal) : json_null());
     json_set_bool(json, "oom_killed", ending->oom_killed);
     return json;
@@ -447,8 +449,8 @@ static void on_started(void *userdata, pid_t pid)
     intake_add(monitor->intake, "started", json_build("{s:i}", "pid", (int)pid));
     intake_flush(monitor->intake, NULL);
     if (monitor->spec->timeout_ms > 0 && !monitor->timeout_timer)
-        monitor->timeout_timer =
-            loop_add_timer(monitor->loop, monitor->spec->timeout_ms * NS_PER_MS, on_timeout, monitor);
+        monitor->timeout_timer = loop_add_timer(monitor->loop, monitor->spec->timeout_ms * NS_PER_MS,
+                                                on_timeout, monitor);
 }
 
 static const struct program_callbacks program_callbacks = {on_started, on_ended};
@@ -520,8 +522,8 @@ static void settle(void *userdata)
         loop_stop(monitor->loop);
     } else {
         /* The disk is full, or weights are being synced. */
-        monitor->settle_timer =
-            loop_add_timer(monitor->loop, r < 0 ? RETRY_DELAY : 5 * NS_PER_MS, settle, monitor);
+        monitor->settle_timer = loop_add_timer(monitor->loop, r < 0 ? RETRY_DELAY : 5 * NS_PER_MS, settle,
+                                               monitor);
     }
 }
 
@@ -557,8 +559,8 @@ static void start(struct monitor *monitor)
 /* Appears whole; not synced, because it is worth nothing after a power loss and the program waits for it. */
 static int write_identity(struct monitor *monitor, struct error *error)
 {
-    cleanup_free char *path = path_of(monitor, "monitor.json"), *new_path = path_of(monitor, "monitor.json.tmp"),
-                      *text = NULL;
+    cleanup_free char *path = path_of(monitor, "monitor.json"),
+                      *new_path = path_of(monitor, "monitor.json.tmp"), *text = NULL;
     cleanup_json json_t *json = NULL;
     cleanup_close int fd = -1;
     struct proc_id id;
@@ -624,8 +626,8 @@ static int set_up(struct monitor *monitor, struct error *error)
                      error) < 0 ||
         open_view(monitor, error) < 0)
         return -1;
-    monitor->program =
-        program_new(monitor->directory, monitor->spec, monitor->loop, &program_callbacks, monitor);
+    monitor->program = program_new(monitor->directory, monitor->spec, monitor->loop, &program_callbacks,
+                                   monitor);
     if (monitor->spec->cgroup)
         loop_add_interval(monitor->loop, STATS_INTERVAL, on_stats, monitor);
     return 0;
@@ -690,9 +692,9 @@ int monitor_run(const char *directory, struct error *error)
     if (fs_lock(lock, &lock_fd, error) < 0)
         return -1;
     if (fs_exists(lost))
-        return error_set(error, ERROR_CONFLICT, "%s was given up before its monitor started", monitor.directory);
-    if (write_identity(&monitor, error) < 0 ||
-        intake_open(intake, monitor.loop, &monitor.intake, error) < 0)
+        return error_set(error, ERROR_CONFLICT, "%s was given up before its monitor started",
+                         monitor.directory);
+    if (write_identity(&monitor, error) < 0 || intake_open(intake, monitor.loop, &monitor.intake, error) < 0)
         return -1;
     if (set_up(&monitor, &why) < 0)
         return record_failure(&monitor, &why, error);

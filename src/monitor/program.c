@@ -13,8 +13,8 @@
 #include "util/limits.h"
 #include "util/xalloc.h"
 
-#define EARLY_MAX        8           /* children that ended before we knew which is init */
-#define KILL_ROUNDS      200         /* of LEFTOVER_WAIT: how long the end of what was killed is waited for */
+#define EARLY_MAX        8   /* children that ended before we knew which is init */
+#define KILL_ROUNDS      200 /* of LEFTOVER_WAIT: how long the end of what was killed is waited for */
 #define LEFTOVER_WAIT_US 5000
 #define RUNTIME_LOG_MAX  (256 * KIB)
 #define INIT_REPORT_FD   3
@@ -26,15 +26,15 @@ struct program {
     const struct program_callbacks *callbacks;
     void *userdata;
 
-    pid_t runtime;      /* running OCI runtime; 0: none */
-    pid_t init;         /* 0: not known yet, or gone */
-    int report_fd;      /* -1: closed */
+    pid_t runtime; /* running OCI runtime; 0: none */
+    pid_t init;    /* 0: not known yet, or gone */
+    int report_fd; /* -1: closed */
     struct loop_source *report_source;
     bool running;       /* between start and end */
     bool started_early; /* init reported before we knew its pid */
     int pending_signal; /* asked for while init was not known */
     bool has_status;
-    int status;         /* of the program, from init's report */
+    int status; /* of the program, from init's report */
     int init_status;
     char *failure;
     struct {
@@ -112,7 +112,8 @@ static void kill_leftovers(struct program *program)
     cgroups_close(cgroups);
 }
 
-static void set_failure(struct program *program, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void set_failure(struct program *program, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 static void set_failure(struct program *program, const char *format, ...)
 {
     va_list args;
@@ -271,8 +272,8 @@ void program_signal(struct program *program, int signal)
             kill(program->runtime, SIGKILL);
         return;
     }
-    /* Not reaped yet, so the pid is its own. Killing process 1 of a namespace kills the namespace; as a process
-     * init's children come to us and are killed when it has ended. */
+    /* Not reaped yet, so the pid is its own. Killing process 1 of a namespace kills the namespace; as a
+     * process init's children come to us and are killed when it has ended. */
     kill(program->init, signal);
 }
 

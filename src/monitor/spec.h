@@ -30,13 +30,13 @@ struct monitor_spec {
     bool owned;                      /* what the program may write belongs to uid and gid */
     uid_t uid;
     gid_t gid;
-    char *cgroup;                    /* "/slipway/<id>"; NULL: none */
-    struct cgroup_limits limits;     /* process: enforced by the monitor; a runtime reads config.json */
-    char *code;                      /* NULL: none */
-    bool overlay;                    /* the working directory is an overlay of code; else a copy */
-    struct monitor_link *links;      /* process: what a container would have mounted */
+    char *cgroup;                /* "/slipway/<id>"; NULL: none */
+    struct cgroup_limits limits; /* process: enforced by the monitor; a runtime reads config.json */
+    char *code;                  /* NULL: none */
+    bool overlay;                /* the working directory is an overlay of code; else a copy */
+    struct monitor_link *links;  /* process: what a container would have mounted */
     size_t n_links;
-    char *params;                    /* NULL: none */
+    char *params; /* NULL: none */
     int64_t timeout_ms, grace_ms;
     bool restart;
     uint64_t log_limit, output_limit; /* bytes */

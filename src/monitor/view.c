@@ -73,13 +73,13 @@ int view_create(const char *directory, const struct monitor_spec *spec, struct e
         mode_t mode;
         bool theirs;
     } directories[] = {
-        {"", 0755, false},      {"weights", 0755, true}, {"out", 0755, true},
+        {"", 0755, false},       {"weights", 0755, true}, {"out", 0755, true},
         {"resume", 0755, false}, {"data", 0755, false},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(directories); i++)
-        if (make_directory(view, directories[i].name, directories[i].mode, directories[i].theirs, spec, error) <
-            0)
+        if (make_directory(view, directories[i].name, directories[i].mode, directories[i].theirs, spec,
+                           error) < 0)
             return -1;
     if (make_directory(directory, "weights", 0700, false, spec, error) < 0 ||
         make_file(view, "metrics.jsonl", "", 0600, true, spec, error) < 0 ||
@@ -123,8 +123,8 @@ static int copy_link(int from_fd, int to_fd, const char *name, struct error *err
     return 0;
 }
 
-static int copy_directory(int from_fd, int to_fd, const char *name, int depth, const struct monitor_spec *spec,
-                          struct error *error)
+static int copy_directory(int from_fd, int to_fd, const char *name, int depth,
+                          const struct monitor_spec *spec, struct error *error)
 {
     cleanup_close int from = openat(from_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), to = -1;
 
@@ -209,8 +209,8 @@ void view_remove_work(const char *directory)
 /* -- artifacts -- */
 
 struct output {
-    struct strvec names;  /* regular files, relative */
-    uint64_t left;        /* bytes of the limit */
+    struct strvec names; /* regular files, relative */
+    uint64_t left;       /* bytes of the limit */
     uint64_t dropped_files, dropped_bytes, dropped_others;
     uint64_t total;
     json_t *list;
@@ -265,9 +265,8 @@ static void keep_file(struct output *output, int root, const char *name, const s
     output->total++;
     fchmod(fd, 0644);
     if (json_array_size(output->list) < ARTIFACTS_MAX)
-        json_array_append_new(output->list,
-                              json_build("{s:o, s:I}", "path", json_string_lossy(name), "size",
-                                         (json_int_t)st.st_size));
+        json_array_append_new(output->list, json_build("{s:o, s:I}", "path", json_string_lossy(name), "size",
+                                                       (json_int_t)st.st_size));
 }
 
 static void warn_dropped(const struct output *output, const struct monitor_spec *spec, struct intake *intake)

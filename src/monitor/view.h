@@ -1,14 +1,11 @@
 /*
  * The directories of a node: what the program sees as /slipway, and its working directory.
  *
- *     view/                  root of the tree; belongs to us, so that the program cannot exchange what is in it
- *         metrics.jsonl      the program's
- *         weights/ out/      the program's
- *         params.json        read-only
- *         code data/… resume/…   mount points (container) or links (process)
- *     work/                  removed when the node ends
- *         tree/              process, or without overlay: a copy of the code; the working directory
- *         upper/ work/       overlay: what differs from the code
+ *     view/                  root of the tree; belongs to us, so that the program cannot exchange what is in
+ * it metrics.jsonl      the program's weights/ out/      the program's params.json        read-only code
+ * data/… resume/…   mount points (container) or links (process) work/                  removed when the node
+ * ends tree/              process, or without overlay: a copy of the code; the working directory upper/ work/
+ * overlay: what differs from the code
  */
 #pragma once
 

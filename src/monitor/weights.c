@@ -14,9 +14,9 @@
 #include "util/strvec.h"
 #include "util/xalloc.h"
 
-#define SUFFIX       ".safetensors"
-#define SYNC_INLINE  (4 * MIB) /* a smaller file is synced by ourselves */
-#define SCAN_MAX     10000     /* files of one look */
+#define SUFFIX      ".safetensors"
+#define SYNC_INLINE (4 * MIB) /* a smaller file is synced by ourselves */
+#define SCAN_MAX    10000     /* files of one look */
 
 /* A generation on its way; only the first of the list is being synced. */
 struct arrival {
@@ -37,11 +37,11 @@ struct weights {
     char *from, *to;
     int from_fd, to_fd;
     struct intake *intake;
-    int generation;       /* the last number given */
+    int generation; /* the last number given */
     int announced;
     struct list arrivals;
-    pid_t sync_pid;       /* 0: none */
-    struct seen *seen;    /* of the last scan */
+    pid_t sync_pid;    /* 0: none */
+    struct seen *seen; /* of the last scan */
     size_t n_seen;
 };
 
@@ -102,8 +102,7 @@ struct weights *weights_close(struct weights *weights)
         kill(weights->sync_pid, SIGKILL);
         waitpid(weights->sync_pid, NULL, 0);
     }
-    list_for_each_safe(arrival, tmp, &weights->arrivals, link)
-        arrival_free(arrival);
+    list_for_each_safe(arrival, tmp, &weights->arrivals, link) arrival_free(arrival);
     forget_seen(weights);
     close(weights->from_fd);
     close(weights->to_fd);
@@ -218,7 +217,8 @@ static void reject(struct weights *weights, const char *name, const char *stored
 {
     cleanup_free char *back = xasprintf("%s.invalid", name);
 
-    intake_warn(weights->intake, "weights_invalid", "weights/%.200s is no generation: %s", name, error->message);
+    intake_warn(weights->intake, "weights_invalid", "weights/%.200s is no generation: %s", name,
+                error->message);
     if (renameat2(weights->to_fd, stored, weights->from_fd, back, RENAME_NOREPLACE) < 0) {
         cleanup_free char *path = fs_join(weights->to, stored);
 

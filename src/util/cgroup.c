@@ -11,16 +11,16 @@
 #include "util/strvec.h"
 #include "util/xalloc.h"
 
-#define MAX_TREES      16
-#define MAX_DEPTH      8            /* groups below one of ours */
-#define FILE_MAX       (1 << 20)    /* bytes of a control file */
-#define MOUNTINFO_MAX  (16 << 20)   /* bytes */
-#define CPU_PERIOD_US  100000       /* the kernel's default */
+#define MAX_TREES     16
+#define MAX_DEPTH     8          /* groups below one of ours */
+#define FILE_MAX      (1 << 20)  /* bytes of a control file */
+#define MOUNTINFO_MAX (16 << 20) /* bytes */
+#define CPU_PERIOD_US 100000     /* the kernel's default */
 
 struct tree {
-    char *path;        /* mount point */
+    char *path; /* mount point */
     bool v2;
-    unsigned has;      /* bits of enum cgroup_controller that this tree carries */
+    unsigned has; /* bits of enum cgroup_controller that this tree carries */
     bool writable;
 };
 
@@ -253,8 +253,9 @@ static int set_limits(const struct cgroups *cgroups, const char *path, const str
 
     if ((limits->cpus > 0 && !cpu) || (limits->memory && !memory) || (limits->pids && !pids))
         return error_set(error, ERROR_UNSUPPORTED, "this machine has no control group controller for %s",
-                         limits->cpus > 0 && !cpu ? "processors" : limits->memory && !memory ? "memory"
-                                                                                             : "processes");
+                         limits->cpus > 0 && !cpu    ? "processors"
+                         : limits->memory && !memory ? "memory"
+                                                     : "processes");
     if (limits->cpus > 0 && set_cpus(cpu, path, limits->cpus, error) < 0)
         return -1;
     if (limits->memory && set_memory(memory, path, limits->memory, error) < 0)

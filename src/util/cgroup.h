@@ -2,9 +2,9 @@
  * Control groups, whatever the machine has: version 1 (a tree for each controller), version 2 (one tree for
  * all), a mixture of both, or none.
  *
- * A group is named by one path, "/slipway/<id>", that is the same in every tree; the functions do in each tree
- * what it is good for. A machine without usable groups is not an error: cgroups_usable() says so, and limits
- * must come from elsewhere. What is not known is CGROUP_UNKNOWN.
+ * A group is named by one path, "/slipway/<id>", that is the same in every tree; the functions do in each
+ * tree what it is good for. A machine without usable groups is not an error: cgroups_usable() says so, and
+ * limits must come from elsewhere. What is not known is CGROUP_UNKNOWN.
  */
 #pragma once
 

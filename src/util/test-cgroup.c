@@ -12,7 +12,8 @@ struct machine {
 static void add_file(const struct machine *m, const char *name, const char *content)
 {
     cleanup_error struct error error = ERROR_INIT;
-    cleanup_free char *path = fs_join(m->root, name), *parent = xstrndup(path, (size_t)(strrchr(path, '/') - path));
+    cleanup_free char *path = fs_join(m->root, name),
+                      *parent = xstrndup(path, (size_t)(strrchr(path, '/') - path));
 
     assert_ok(fs_mkdir_all(parent, 0755, &error), &error);
     assert_ok(fs_write_atomic(path, content, strlen(content), 0644, &error), &error);
@@ -59,8 +60,9 @@ static void test_version_1(void **state)
     struct cgroup_stats stats;
     struct machine m;
 
-    make_machine(&m, (const char *[]){"cpu", "cgroup", "rw,cpu,cpuacct", "memory", "cgroup", "rw,memory", "pids",
-                                      "cgroup", "rw,pids", "systemd", "cgroup", "rw,name=systemd", NULL});
+    make_machine(&m,
+                 (const char *[]){"cpu", "cgroup", "rw,cpu,cpuacct", "memory", "cgroup", "rw,memory", "pids",
+                                  "cgroup", "rw,pids", "systemd", "cgroup", "rw,name=systemd", NULL});
     add_file(&m, "cpu/slipway/a/cpu.cfs_quota_us", "");
     add_file(&m, "memory/slipway/a/memory.limit_in_bytes", "");
     add_file(&m, "pids/slipway/a/pids.max", "");
