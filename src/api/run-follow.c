@@ -105,8 +105,8 @@ static int send_entry(void *userdata, const struct runlog_entry *entry)
 
 static int send_log(struct follow *follow, struct error *error)
 {
-    cleanup_free char *directory =
-        launch_directory(follow->daemon->store, follow->run_id, follow->attempt, follow->node);
+    cleanup_free char *directory = launch_directory(follow->daemon->store, follow->run_id, follow->attempt,
+                                                    follow->node);
     cleanup_free char *path = fs_join(directory, "log");
     int64_t next;
 
@@ -131,8 +131,8 @@ static int send_metrics(struct follow *follow, struct db_tx *tx, struct error *e
                  "SELECT p.sequence, p.time, p.step, s.name, p.value FROM metric_series s "
                  "JOIN metric_points p ON p.series_id = s.id AND p.sequence > ?4 "
                  "WHERE s.run_id = ?1 AND s.attempt = ?2 AND s.node = ?3 ORDER BY p.sequence, s.id LIMIT ?5",
-                 "siiii", follow->run_id, (int64_t)follow->attempt, (int64_t)follow->node, follow->metric_sequence,
-                 (int64_t)LIMIT_METRIC_NAMES + PAGE_LINES) < 0)
+                 "siiii", follow->run_id, (int64_t)follow->attempt, (int64_t)follow->node,
+                 follow->metric_sequence, (int64_t)LIMIT_METRIC_NAMES + PAGE_LINES) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
         if (db_int(&rows, 0) != current) {
@@ -152,7 +152,8 @@ static int send_metrics(struct follow *follow, struct db_tx *tx, struct error *e
                 json_set_number(values, "step", db_real(&rows, 2));
             json_object_set_new(message, "values", values);
         }
-        json_object_set_new(values, db_text(&rows, 3), db_is_null(&rows, 4) ? json_null() : json_real(db_real(&rows, 4)));
+        json_object_set_new(values, db_text(&rows, 3),
+                            db_is_null(&rows, 4) ? json_null() : json_real(db_real(&rows, 4)));
     }
     if (r == 0 && message) {
         websocket_send_json(follow->ws, message);

@@ -16,11 +16,11 @@
 #include "util/parse.h"
 #include "util/xalloc.h"
 
-#define CHART_LINES   6    /* metrics that are drawn */
-#define CHART_POINTS  4096 /* newest points that are kept of each */
-#define REDRAW        (100 * NS_PER_MS)
-#define RESUME_FOR    (120 * NS_PER_SEC) /* without a connection, then it is given up */
-#define GATE_WAIT     (60 * NS_PER_SEC)
+#define CHART_LINES  6    /* metrics that are drawn */
+#define CHART_POINTS 4096 /* newest points that are kept of each */
+#define REDRAW       (100 * NS_PER_MS)
+#define RESUME_FOR   (120 * NS_PER_SEC) /* without a connection, then it is given up */
+#define GATE_WAIT    (60 * NS_PER_SEC)
 
 struct series {
     double values[CHART_POINTS];
@@ -33,14 +33,14 @@ struct follow {
     /* where to resume */
     int attempt, node;
     int64_t offset, sequence;
-    int64_t tail;     /* lines to begin with; -1: all */
+    int64_t tail; /* lines to begin with; -1: all */
     /* what the run is like */
     json_t *run;
     char state[32];
     /* the chart */
     bool live;
-    bool in_line;         /* the cursor stands behind a partial line */
-    int drawn;            /* lines of the chart on the screen */
+    bool in_line; /* the cursor stands behind a partial line */
+    int drawn;    /* lines of the chart on the screen */
     int64_t drawn_ns;
     struct map series;
     double step;
@@ -68,7 +68,8 @@ static void draw_chart(struct follow *follow, bool now)
     while (n < CHART_LINES && map_next(&follow->series, &it)) {
         const struct series *series = it.value;
         cleanup_free char *name = text_printable(it.key);
-        cleanup_free char *line = chart_sparkline(series->values, series->count, width > 60 ? width - 46 : 14);
+        cleanup_free char *line = chart_sparkline(series->values, series->count,
+                                                  width > 60 ? width - 46 : 14);
 
         printf("%s%-16.16s%s %s  %.6g\n", terminal_colour(COLOUR_BOLD), name, terminal_colour_off, line,
                series->values[series->count - 1]);
@@ -117,7 +118,8 @@ static void on_metric(struct follow *follow, const json_t *message)
     follow->sequence = json_get_int(message, "sequence", follow->sequence);
     if (!follow->live)
         printf("metric");
-    json_object_foreach (values, name, value) {
+    json_object_foreach(values, name, value)
+    {
         if (follow->live) {
             if (strcmp(name, "step") != 0)
                 add_point(follow, name, json_is_number(value) ? json_number_value(value) : NAN);
@@ -146,7 +148,8 @@ static void on_state(struct follow *follow, const json_t *message)
     erase_chart(follow);
     fflush(stdout);
     if (strcmp(state, "queued") == 0 || strcmp(state, "starting") == 0 || strcmp(state, "running") == 0)
-        fprintf(stderr, "run %s: %s%s%s\n", json_get_string(run, "id", ""), state, text ? ": " : "", text ? text : "");
+        fprintf(stderr, "run %s: %s%s%s\n", json_get_string(run, "id", ""), state, text ? ": " : "",
+                text ? text : "");
     draw_chart(follow, true);
 }
 
@@ -196,8 +199,8 @@ static int stream(struct follow *follow, const char *path, struct error *error)
     follow->last_message_ns = clock_monotonic_ns();
     for (;;) {
         cleanup_error struct error cause = ERROR_INIT;
-        json_t *query = json_build("{s:i, s:I, s:I}", "node", follow->node, "after", (json_int_t)follow->offset,
-                                   "metrics_after", (json_int_t)follow->sequence);
+        json_t *query = json_build("{s:i, s:I, s:I}", "node", follow->node, "after",
+                                   (json_int_t)follow->offset, "metrics_after", (json_int_t)follow->sequence);
 
         if (follow->tail >= 0 && follow->offset == 0)
             json_set_int(query, "tail", follow->tail);
@@ -225,8 +228,10 @@ static void follow_release(struct follow *follow)
 
 static void follow_init(struct follow *follow, struct invocation *invocation)
 {
-    *follow = (struct follow){.invocation = invocation, .tail = -1,
-                              .live = !invocation->json && terminal_width(stdout) > 0 && terminal_has_colours(stdout)};
+    *follow = (struct follow){.invocation = invocation,
+                              .tail = -1,
+                              .live = !invocation->json && terminal_width(stdout) > 0 &&
+                                      terminal_has_colours(stdout)};
     follow->series.destroy = free;
 }
 
@@ -258,7 +263,8 @@ static int wait_for_gate(struct follow *follow, const char *run_id, struct error
             if (follow->invocation->json)
                 print_json_line(gate);
             else
-                printf("gate %s: %s\n", state, json_get_string(gate, "reason", json_get_string(gate, "rule", "")));
+                printf("gate %s: %s\n", state,
+                       json_get_string(gate, "reason", json_get_string(gate, "rule", "")));
             return accepted ? EXIT_OK : EXIT_REJECTED;
         }
         if (clock_monotonic_ns() > deadline)

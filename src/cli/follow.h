@@ -6,8 +6,8 @@
 
 #include "cli/command.h"
 
-/* The exit status that the run's end means: 0 succeeded (and its gate accepted), 1 failed, 7 the gate rejected,
- * 8 timed out, 130 stopped. -1 with error. */
+/* The exit status that the run's end means: 0 succeeded (and its gate accepted), 1 failed, 7 the gate
+ * rejected, 8 timed out, 130 stopped. -1 with error. */
 int follow_run(struct invocation *invocation, const char *run_id, struct error *error);
 /* Log only, of one node, beginning with the last `tail` lines (-1: all). */
 int follow_log(struct invocation *invocation, const char *run_id, int node, int64_t tail, bool timestamps,

@@ -183,11 +183,13 @@ int submit_options(const struct invocation *invocation, json_t *body, struct err
 static const struct {
     const char *suffix, *interpreter;
 } interpreters[] = {
-    {".py", "python3"}, {".R", "Rscript"}, {".r", "Rscript"}, {".sh", "sh"}, {".pl", "perl"}, {".jl", "julia"},
+    {".py", "python3"}, {".R", "Rscript"}, {".r", "Rscript"},
+    {".sh", "sh"},      {".pl", "perl"},   {".jl", "julia"},
 };
 
 /* What runs in a directory or zip that is given without --entry: the first that is there. */
-static const char *const usual_names[] = {"train.py", "main.py", "run.py", "train.R", "main.R", "train.sh", "run.sh"};
+static const char *const usual_names[] = {"train.py", "main.py",  "run.py", "train.R",
+                                          "main.R",   "train.sh", "run.sh"};
 
 static json_t *entry_for(const char *name)
 {
@@ -229,8 +231,10 @@ static int set_usual_entry(json_t *body, const struct strvec *names, const char 
     for (size_t i = 0; i < ARRAY_SIZE(usual_names); i++)
         if (strvec_contains(names, usual_names[i]))
             return set_entry(body, usual_names[i], false, error);
-    return error_set(error, ERROR_INVALID, "%s has no train.py, main.py, run.py, train.R, main.R, train.sh or run.sh: "
-                     "say with --entry what to run", what);
+    return error_set(error, ERROR_INVALID,
+                     "%s has no train.py, main.py, run.py, train.R, main.R, train.sh or run.sh: "
+                     "say with --entry what to run",
+                     what);
 }
 
 /* The name of a file relative to a directory that it lies in. */
@@ -252,8 +256,8 @@ static int relative_name(const char *path, const char *directory, char **ret_nam
 
 static bool has_package(const char *directory)
 {
-    cleanup_free char *manifest = fs_join(directory, "slipway.yaml"), *python = fs_join(directory, "model.py"),
-                      *r = fs_join(directory, "model.R");
+    cleanup_free char *manifest = fs_join(directory, "slipway.yaml"),
+                      *python = fs_join(directory, "model.py"), *r = fs_join(directory, "model.R");
 
     return fs_exists(manifest) || fs_exists(python) || fs_exists(r);
 }
@@ -266,8 +270,8 @@ static char *parent_of(const char *path)
 }
 
 /* A script goes alone; with its directory if it is told so, or if a model package lies there. */
-static int pack_script(const struct invocation *invocation, const char *path, bool executable, int fd, json_t *body,
-                       struct archive_summary *summary, struct error *error)
+static int pack_script(const struct invocation *invocation, const char *path, bool executable, int fd,
+                       json_t *body, struct archive_summary *summary, struct error *error)
 {
     const char *with = option_value(invocation, "with");
     cleanup_free char *parent = parent_of(path), *name = NULL;
@@ -275,8 +279,9 @@ static int pack_script(const struct invocation *invocation, const char *path, bo
     if (!with && has_package(parent))
         with = parent;
     if (!with)
-        return set_entry(body, fs_basename(path), executable, error) < 0 ? -1
-                                                                       : zip_from_file(path, fd, summary, error);
+        return set_entry(body, fs_basename(path), executable, error) < 0
+                   ? -1
+                   : zip_from_file(path, fd, summary, error);
     if (relative_name(path, with, &name, error) < 0 || set_entry(body, name, executable, error) < 0)
         return -1;
     return zip_from_directory(with, fd, summary, error);
@@ -300,7 +305,8 @@ static bool ends_with_zip(const char *path)
     return length > 4 && strcmp(path + length - 4, ".zip") == 0;
 }
 
-static int pack(const struct invocation *invocation, const char *path, json_t *body, int *ret_fd, struct error *error)
+static int pack(const struct invocation *invocation, const char *path, json_t *body, int *ret_fd,
+                struct error *error)
 {
     struct archive_summary summary = {0};
     cleanup_close int fd = -1;

@@ -56,7 +56,8 @@ json_t *environment_list(struct db_tx *tx, const char *project, struct error *er
 json_t *environment_to_json(struct db_tx *tx, const char *project, const char *address, struct error *error);
 
 /* Digest of a variant's content, as named above. */
-void environment_digest(const char *requirements, const char *python, char ret_digest[ENVIRONMENT_DIGEST_SIZE]);
+void environment_digest(const char *requirements, const char *python,
+                        char ret_digest[ENVIRONMENT_DIGEST_SIZE]);
 
 struct build {
     enum build_state state;

@@ -35,16 +35,16 @@ int metric_write(struct db_tx *tx, struct metric_writer *writer, int64_t sequenc
 
 struct metric_query {
     const char *run_id;
-    const char *name;   /* NULL: all */
-    int attempt;        /* 0: all */
-    int node;           /* -1: all */
-    int64_t after;      /* points with a greater sequence number; for following */
-    int points;         /* at most so many a series, downsampled; 0: all */
+    const char *name; /* NULL: all */
+    int attempt;      /* 0: all */
+    int node;         /* -1: all */
+    int64_t after;    /* points with a greater sequence number; for following */
+    int points;       /* at most so many a series, downsampled; 0: all */
 };
 
 /*
- * [{"name","attempt","node","count","min","max","last","points":[[step,time_ms,value,sequence],…]}] ordered by
- * name, attempt, node. Downsampling keeps the first and the last point and of each bucket the smallest and
+ * [{"name","attempt","node","count","min","max","last","points":[[step,time_ms,value,sequence],…]}] ordered
+ * by name, attempt, node. Downsampling keeps the first and the last point and of each bucket the smallest and
  * the largest, so that no spike disappears.
  */
 json_t *metric_read(struct db_tx *tx, const struct metric_query *query, struct error *error);

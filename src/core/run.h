@@ -53,7 +53,7 @@ static inline bool run_is_final(enum run_state state)
 /* Per node. */
 struct run_resources {
     double cpus;
-    uint64_t memory;     /* bytes; 0: not limited */
+    uint64_t memory; /* bytes; 0: not limited */
     int gpus;
     uint64_t gpu_memory; /* bytes that each device must have; 0: any */
 };
@@ -61,17 +61,17 @@ struct run_resources {
 struct run {
     char id[ID_SIZE];
     char *project;
-    char *name;    /* may be NULL, as job, code, model and message */
+    char *name; /* may be NULL, as job, code, model and message */
     char *job;
-    int job_code;  /* 0: none */
-    char *code;    /* digest of the code archive, as text */
-    char *model;   /* "vision/digits" */
+    int job_code; /* 0: none */
+    char *code;   /* digest of the code archive, as text */
+    char *model;  /* "vision/digits" */
     enum run_state state;
     char *reason;
     char *message;
-    int attempt;   /* from 1 */
+    int attempt; /* from 1 */
     int failures, retries;
-    int priority;  /* higher runs first */
+    int priority; /* higher runs first */
     int nodes;
     struct run_resources resources;
     int64_t timeout_ms; /* 0: none */
@@ -79,7 +79,7 @@ struct run {
     bool has_exit_code;
     int exit_code;
     json_t *spec;
-    json_t *labels; /* may be NULL */
+    json_t *labels;                           /* may be NULL */
     int64_t created_at, started_at, ended_at; /* wall ms */
     char *created_by;
 };
@@ -101,18 +101,20 @@ int run_create(struct db_tx *tx, const char *project, const char *actor, const j
                char ret_id[ID_SIZE], struct error *error);
 
 /* ERROR_NOT_FOUND. project may be NULL: any. */
-int run_load(struct db_tx *tx, const char *project, const char *id, struct run **ret_run, struct error *error);
+int run_load(struct db_tx *tx, const char *project, const char *id, struct run **ret_run,
+             struct error *error);
 /* Accepts also a prefix of at least 8 digits, or "last", the project's newest. */
-int run_find(struct db_tx *tx, const char *project, const char *text, struct run **ret_run, struct error *error);
+int run_find(struct db_tx *tx, const char *project, const char *text, struct run **ret_run,
+             struct error *error);
 
 struct run_change {
     enum run_state state;
-    const char *reason;  /* snake_case */
-    const char *message; /* for people, may be NULL */
-    const char *actor;   /* NULL: "system" */
+    const char *reason;   /* snake_case */
+    const char *message;  /* for people, may be NULL */
+    const char *actor;    /* NULL: "system" */
     const int *exit_code; /* NULL: leave */
-    bool new_attempt;    /* to RUN_QUEUED: the next attempt */
-    bool failure;        /* to RUN_QUEUED: the attempt counts against `retries` */
+    bool new_attempt;     /* to RUN_QUEUED: the next attempt */
+    bool failure;         /* to RUN_QUEUED: the attempt counts against `retries` */
 };
 /* ERROR_CONFLICT if the state in the database does not allow it. Updates *run. */
 int run_set_state(struct db_tx *tx, struct run *run, const struct run_change *change, struct error *error);
@@ -132,15 +134,16 @@ json_t *run_to_json(const struct run *run);
 
 struct run_filter {
     const char *project;
-    int state;           /* -1: all */
-    const char *job;     /* NULL: all */
+    int state;       /* -1: all */
+    const char *job; /* NULL: all */
     const char *model;
-    const char *label;   /* "key=value" or "key" */
-    const char *before;  /* cursor: runs older than this id */
+    const char *label;  /* "key=value" or "key" */
+    const char *before; /* cursor: runs older than this id */
     int limit;
 };
 /* Newest first, as run_to_json(). NULL on failure. ret_next: id for `before` of the next page, or empty. */
-json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_next[ID_SIZE], struct error *error);
+json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_next[ID_SIZE],
+                 struct error *error);
 
 /* -- nodes -- */
 
@@ -179,8 +182,8 @@ struct run_weights {
 };
 /* Stores the next generation of the run, once: a repeated (attempt, node, node_generation) gives the number
  * that it got the first time and writes nothing. Writes slipway.run.weights. *ret_new may be NULL. */
-int run_add_weights(struct db_tx *tx, const struct run *run, const struct run_weights *weights, int *ret_generation,
-                    bool *ret_new, struct error *error);
+int run_add_weights(struct db_tx *tx, const struct run *run, const struct run_weights *weights,
+                    int *ret_generation, bool *ret_new, struct error *error);
 /* [{"generation","digest","size","step","name","created_at","attempt","node"}] in order. */
 json_t *run_weights_list(struct db_tx *tx, const char *run_id, struct error *error);
 /* The newest generation's digest; ERROR_NOT_FOUND without one. */

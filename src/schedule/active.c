@@ -2,8 +2,8 @@
  * The life of a run that holds resources.
  *
  *     active_begin ── queued → starting (tx) ── launch_prepare (worker) ── launch_node for each (engine)
- *     engine event ── intake_take (worker: starting → running, metrics, weights, node's end) ── again if more came
- *     all nodes over ── active_end: final state, or back to the queue (tx) ── resources free, place again
+ *     engine event ── intake_take (worker: starting → running, metrics, weights, node's end) ── again if more
+ * came all nodes over ── active_end: final state, or back to the queue (tx) ── resources free, place again
  */
 #include <assert.h>
 #include <signal.h>
@@ -20,7 +20,7 @@
 #include "util/parse.h"
 #include "util/xalloc.h"
 
-#define INTAKE_RETRIES  8   /* with growing pauses, before a node's intake is given up until the next event */
+#define INTAKE_RETRIES 8 /* with growing pauses, before a node's intake is given up until the next event */
 
 static void active_end(struct active *active);
 
@@ -181,7 +181,8 @@ void active_begin(struct orchestrator *o, const char *run_id)
     struct run *run;
 
     if (write_begin(o, run_id, &run, &error) < 0) {
-        /* Stopped or removed a moment ago; anything else is a full disk or worse, and the run stays queued. */
+        /* Stopped or removed a moment ago; anything else is a full disk or worse, and the run stays queued.
+         */
         pool_give(&o->pool, run_id);
         if (error.code != ERROR_CONFLICT && error.code != ERROR_NOT_FOUND)
             log_error("cannot start run", "run", run_id, "error", error.message);
@@ -281,7 +282,8 @@ static void node_over(struct active_node *node)
     bool trainers_over = true;
 
     node->over = true;
-    engine_forget(active->orchestrator->engine, launch_key(node->run_id, node->attempt, node->index, key), NULL);
+    engine_forget(active->orchestrator->engine, launch_key(node->run_id, node->attempt, node->index, key),
+                  NULL);
     if (all_over(active)) {
         active_end(active);
         return;
@@ -302,7 +304,8 @@ static void intake_done(void *userdata)
     node->busy = false;
     if (node->failed) {
         /* Nothing is lost: the lines stay in the file. Tried again later, soon at first. */
-        int64_t pause = NS_PER_MS * 100 << (node->failures < INTAKE_RETRIES ? node->failures++ : INTAKE_RETRIES);
+        int64_t pause = NS_PER_MS * 100
+                        << (node->failures < INTAKE_RETRIES ? node->failures++ : INTAKE_RETRIES);
 
         node->busy = true;
         loop_add_timer(o->loop, pause, intake_more, node);
@@ -447,7 +450,8 @@ static void judge(struct active *active, struct verdict *verdict)
         return;
     }
     if (active->run->stop_requested && !active->nodes[0].launched) {
-        *verdict = (struct verdict){.state = RUN_STOPPED, .reason = "stopped_by_user",
+        *verdict = (struct verdict){.state = RUN_STOPPED,
+                                    .reason = "stopped_by_user",
                                     .message = xstrdup("stopped before it started")};
         return;
     }
@@ -456,10 +460,11 @@ static void judge(struct active *active, struct verdict *verdict)
     if (node->is_lost && active->reattached && active->run->state == RUN_STARTING)
         active->requeue = true;
     if (node->is_lost)
-        *verdict = (struct verdict){.state = RUN_LOST,
-                                    .reason = "node_lost",
-                                    .message = xasprintf("node %d vanished without an exit record", node->index),
-                                    .may_retry = true};
+        *verdict = (struct verdict){
+            .state = RUN_LOST,
+            .reason = "node_lost",
+            .message = xasprintf("node %d vanished without an exit record", node->index),
+            .may_retry = true};
     else
         judge_node(node, verdict);
     if (active->run->stop_requested && verdict->state != RUN_SUCCEEDED) {
@@ -469,8 +474,8 @@ static void judge(struct active *active, struct verdict *verdict)
     }
 }
 
-/* In the transaction of the end, so that a gate that is due cannot be forgotten. A run that kept no weights has
- * nothing to judge. */
+/* In the transaction of the end, so that a gate that is due cannot be forgotten. A run that kept no weights
+ * has nothing to judge. */
 static int ask_gate(struct db_tx *tx, const struct run *run, struct error *error)
 {
     const json_t *gate = json_object_get(run->spec, "gate");
@@ -641,7 +646,8 @@ static int load_nodes(struct orchestrator *o, struct active *active, uint64_t *r
     int r;
 
     if (db_begin_read(o->store->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error, "SELECT node, state, gpus, exit FROM run_nodes WHERE run_id = ? AND attempt = ?", "si",
+        db_query(&tx, &rows, error,
+                 "SELECT node, state, gpus, exit FROM run_nodes WHERE run_id = ? AND attempt = ?", "si",
                  active->run->id, (int64_t)active->run->attempt) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
@@ -702,7 +708,8 @@ int active_reattach(struct orchestrator *o, const char *run_id, struct error *er
 
         if (active->nodes[i].over)
             continue;
-        if (engine_attach(o->engine, launch_key(run_id, run->attempt, i, key), active->nodes[i].directory, &cause) < 0) {
+        if (engine_attach(o->engine, launch_key(run_id, run->attempt, i, key), active->nodes[i].directory,
+                          &cause) < 0) {
             log_warning("cannot reattach to a node", "key", key, "error", cause.message);
             active->nodes[i].gone = true;
         }

@@ -73,15 +73,17 @@ static void free_job(void *pointer)
     free(job);
 }
 
-struct builder *builder_new(struct store *store, struct loop *loop, struct workers *workers, const char *python,
-                            builder_fn fn, void *userdata)
+struct builder *builder_new(struct store *store, struct loop *loop, struct workers *workers,
+                            const char *python, builder_fn fn, void *userdata)
 {
     struct builder *builder = xnew0(struct builder);
 
     builder->store = store;
     builder->loop = loop;
     builder->workers = workers;
-    builder->python = xstrdup(python ? python : access("/usr/bin/python3", X_OK) == 0 ? "/usr/bin/python3" : "python3");
+    builder->python = xstrdup(python                                  ? python
+                              : access("/usr/bin/python3", X_OK) == 0 ? "/usr/bin/python3"
+                                                                      : "python3");
     builder->fn = fn;
     builder->userdata = userdata;
     builder->jobs.destroy = free_job;
@@ -178,10 +180,14 @@ static void finish_work(void *userdata)
     job->state = ready ? BUILD_READY : BUILD_FAILED;
     job->message = ready ? NULL : status ? last_words(log) : xstrdup("the build was killed");
     if (db_begin_write(builder->store->db, &tx, &error) < 0 ||
-        build_set_state(&tx, job->digest, NULL, job->state, ready ? "built" : status ? "build_failed" : "build_killed",
+        build_set_state(&tx, job->digest, NULL, job->state,
+                        ready    ? "built"
+                        : status ? "build_failed"
+                                 : "build_killed",
                         job->message, ready ? fs_tree_size(directory) : 0, &error) < 0 ||
         db_commit(&tx, &error) < 0)
-        log_error("cannot record the end of an environment build", "digest", job->digest, "error", error.message);
+        log_error("cannot record the end of an environment build", "digest", job->digest, "error",
+                  error.message);
 }
 
 static void finish_done(void *userdata)
@@ -246,8 +252,8 @@ int builder_resume(struct builder *builder, struct error *error)
     int r;
 
     if (db_begin_read(builder->store->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error, "SELECT digest, requirements FROM environment_builds WHERE state = ?", "i",
-                 (int64_t)BUILD_BUILDING) < 0)
+        db_query(&tx, &rows, error, "SELECT digest, requirements FROM environment_builds WHERE state = ?",
+                 "i", (int64_t)BUILD_BUILDING) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
         strvec_push(&digests, db_text(&rows, 0));
@@ -268,7 +274,8 @@ static int find_requirements(struct db_tx *tx, const char *digest, char **ret_te
     int r;
 
     if (db_query(tx, &rows, error,
-                 "SELECT CASE WHEN digest_cpu = ?1 THEN requirements_cpu ELSE requirements_gpu END FROM environments "
+                 "SELECT CASE WHEN digest_cpu = ?1 THEN requirements_cpu ELSE requirements_gpu END FROM "
+                 "environments "
                  "WHERE digest_cpu = ?1 OR digest_gpu = ?1 LIMIT 1",
                  "s", digest) < 0)
         return -1;
@@ -284,7 +291,8 @@ static int begin(struct builder *builder, const char *digest, struct error *erro
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     cleanup_free char *requirements = NULL;
 
-    if (db_begin_write(builder->store->db, &tx, error) < 0 || find_requirements(&tx, digest, &requirements, error) < 0 ||
+    if (db_begin_write(builder->store->db, &tx, error) < 0 ||
+        find_requirements(&tx, digest, &requirements, error) < 0 ||
         build_set_state(&tx, digest, requirements, BUILD_BUILDING, "requested", NULL, 0, error) < 0 ||
         db_commit(&tx, error) < 0)
         return -1;

@@ -11,7 +11,8 @@
 #include "util/hash.h"
 #include "util/xalloc.h"
 
-/* The program runs as a user of its own and sees the tree read-only; in its private copy it may change all. */
+/* The program runs as a user of its own and sees the tree read-only; in its private copy it may change all.
+ */
 static int open_to_all(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
     if (S_ISDIR(st->st_mode))
@@ -25,7 +26,8 @@ static int unpack(struct store *store, const char *text, const char *directory, 
     struct digest digest;
 
     if (digest_parse(text, &digest, error) < 0 || fs_mkdir_all(directory, 0700, error) < 0 ||
-        vault_get(store->vault, &digest, &fd, error) < 0 || archive_unpack(fd, "code", directory, NULL, error) < 0)
+        vault_get(store->vault, &digest, &fd, error) < 0 ||
+        archive_unpack(fd, "code", directory, NULL, error) < 0)
         return -1;
     if (nftw(directory, open_to_all, 32, FTW_PHYS) != 0)
         return error_set_errno(error, errno, "cannot open %s to programs", directory);

@@ -60,15 +60,18 @@ static int pin_datasets(struct launch *launch, struct store *store, const char *
     json_t *dataset, *file;
     size_t i, k;
 
-    json_array_foreach (datasets, i, dataset) {
-        json_array_foreach (json_object_get(dataset, "files"), k, file) {
+    json_array_foreach(datasets, i, dataset)
+    {
+        json_array_foreach(json_object_get(dataset, "files"), k, file)
+        {
             const char *name = json_get_string(file, "name", "");
             cleanup_free char *path = NULL;
             struct digest digest;
 
             if (digest_parse(json_get_string(file, "digest", ""), &digest, error) < 0 ||
                 vault_pin(store->vault, &digest, owner, &path, error) < 0)
-                return error_wrap(error, "dataset %s, file %s", json_get_string(dataset, "address", ""), name);
+                return error_wrap(error, "dataset %s, file %s", json_get_string(dataset, "address", ""),
+                                  name);
             strvec_push(&launch->mounts, path);
             strvec_pushf(&launch->mounts, "/slipway/data/%s/%s", json_get_string(dataset, "name", ""), name);
         }
@@ -98,8 +101,8 @@ static int find_resume(struct launch *launch, struct store *store, const char *o
     return vault_pin(store->vault, &digest, owner, &launch->resume, error);
 }
 
-/* A port that is free now. The nodes bind it a moment later; if somebody takes it meanwhile the run fails and is
- * retried like any other. */
+/* A port that is free now. The nodes bind it a moment later; if somebody takes it meanwhile the run fails and
+ * is retried like any other. */
 static int free_port(struct error *error)
 {
     cleanup_close int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -160,9 +163,11 @@ static void push_parameters(struct strvec *env, const json_t *parameters)
     const char *key;
     json_t *value;
 
-    json_object_foreach ((json_t *)parameters, key, value) {
+    json_object_foreach((json_t *)parameters, key, value)
+    {
         cleanup_free char *name = xstrdup(key);
-        cleanup_free char *text = json_is_string(value) ? xstrdup(json_string_value(value)) : json_text(value);
+        cleanup_free char *text = json_is_string(value) ? xstrdup(json_string_value(value))
+                                                        : json_text(value);
 
         for (char *p = name; *p; p++)
             *p = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
@@ -190,7 +195,8 @@ static void push_torch(struct strvec *env, const struct launch *launch, int node
     strvec_pushf(env, "PET_MASTER_PORT=%d", launch->master_port);
 }
 
-/* {"cluster":{"worker":["127.0.0.1:p",…]},"task":{"type":"worker","index":0}}; node i listens on port p + 1 + i. */
+/* {"cluster":{"worker":["127.0.0.1:p",…]},"task":{"type":"worker","index":0}}; node i listens on port p + 1 +
+ * i. */
 static void push_tensorflow(struct strvec *env, const struct launch *launch, int node)
 {
     cleanup_json json_t *cluster = json_object();
@@ -272,11 +278,12 @@ int launch_node(const struct launch *launch, struct engine *engine, struct store
     json_t *word;
     int index;
 
-    json_array_foreach (json_object_get(run->spec, "entry"), i, word)
+    json_array_foreach(json_object_get(run->spec, "entry"), i, word)
         strvec_push(&argv, json_string_value(word));
     fill_environment(launch, node, gpus, sdk, &env);
     for (; n < launch->mounts.count / 2; n++)
-        mounts[n] = (struct engine_mount){launch->mounts.items[2 * n], launch->mounts.items[2 * n + 1], false};
+        mounts[n] = (struct engine_mount){launch->mounts.items[2 * n], launch->mounts.items[2 * n + 1],
+                                          false};
     if (launch->environment)
         mounts[n++] = (struct engine_mount){launch->environment, launch->environment, false};
     if (sdk)

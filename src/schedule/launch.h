@@ -14,10 +14,10 @@
 
 struct launch {
     const struct run *run; /* borrowed */
-    uint64_t gpus;        /* devices of all nodes */
-    const char *url;      /* borrowed; NULL: none */
+    uint64_t gpus;         /* devices of all nodes */
+    const char *url;       /* borrowed; NULL: none */
     /* filled by launch_prepare */
-    char *code;           /* directory; NULL: none */
+    char *code; /* directory; NULL: none */
     char *params;
     char *resume;         /* weights file; NULL: none */
     char *token;          /* NULL: none */

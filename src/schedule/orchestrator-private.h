@@ -16,13 +16,13 @@ struct active_node {
     struct active *active;
     int index;
     bool launched;
-    bool over;     /* no more events: exit record stored, or lost */
+    bool over; /* no more events: exit record stored, or lost */
     bool is_lost;
-    bool gone;     /* the engine says that it has ended: the next intake is the last */
-    bool busy;     /* an intake is in flight */
-    bool again;    /* something came meanwhile */
+    bool gone;  /* the engine says that it has ended: the next intake is the last */
+    bool busy;  /* an intake is in flight */
+    bool again; /* something came meanwhile */
     char *directory;
-    json_t *exit;  /* the exit record, once it is stored */
+    json_t *exit; /* the exit record, once it is stored */
     /* of the intake in flight */
     struct orchestrator *orchestrator;
     char run_id[ID_SIZE];
@@ -38,10 +38,10 @@ struct active {
     struct run *run;
     struct launch *launch; /* while it is prepared */
     bool preparing;
-    bool ending;           /* its end is being written */
+    bool ending; /* its end is being written */
     bool stop_sent;
-    bool reattached;       /* launched by an earlier process */
-    bool requeue;          /* its launch was cut short by a restart: goes back to the queue */
+    bool reattached; /* launched by an earlier process */
+    bool requeue;    /* its launch was cut short by a restart: goes back to the queue */
     char *prepare_error;
     enum error_code prepare_code;
     int n_nodes;
@@ -57,14 +57,14 @@ struct orchestrator {
     struct engine_capacity capacity;
     struct pool pool;
     struct queue *queue;
-    struct map active;   /* run id → struct active, borrowed */
-    struct map waiting;  /* digest of a build → struct strvec of run ids */
+    struct map active;  /* run id → struct active, borrowed */
+    struct map waiting; /* digest of a build → struct strvec of run ids */
     char *url;
     engine_event_fn engine_listener;
     void *engine_listener_userdata;
     orchestrator_run_ended_fn run_ended;
     void *run_ended_userdata;
-    bool placing;        /* a placement is due in this turn */
+    bool placing; /* a placement is due in this turn */
     bool gates_busy, gates_again;
     pthread_t thread;
     bool started;

@@ -23,11 +23,11 @@ struct orchestrator;
 typedef void (*orchestrator_run_ended_fn)(void *userdata, const char *run_id);
 
 struct orchestrator_options {
-    const char *engine;          /* "auto", "local", "process", "fake", "disabled" */
+    const char *engine;           /* "auto", "local", "process", "fake", "disabled" */
     const json_t *engine_options; /* may be NULL */
-    const char *url;             /* SLIPWAY_URL for runs with network; NULL: none */
-    const char *python;          /* base interpreter of environments; NULL: /usr/bin/python3 or the first in PATH */
-    int workers;                 /* worker threads; 0: 4 */
+    const char *url;              /* SLIPWAY_URL for runs with network; NULL: none */
+    const char *python; /* base interpreter of environments; NULL: /usr/bin/python3 or the first in PATH */
+    int workers;        /* worker threads; 0: 4 */
 };
 
 int orchestrator_new(struct store *store, const struct orchestrator_options *options,
@@ -54,7 +54,8 @@ int orchestrator_reserve(struct orchestrator *orchestrator, const char *owner, d
 int code_unpack(struct store *store, const char *digest, char **ret_directory, struct error *error);
 /* Runs work() on a worker thread, then done() on the loop. */
 void orchestrator_work(struct orchestrator *orchestrator, loop_fn work, loop_fn done, void *userdata);
-void orchestrator_set_run_ended(struct orchestrator *orchestrator, orchestrator_run_ended_fn fn, void *userdata);
+void orchestrator_set_run_ended(struct orchestrator *orchestrator, orchestrator_run_ended_fn fn,
+                                void *userdata);
 
 /* -- any thread -- */
 void orchestrator_run_queued(struct orchestrator *orchestrator, const char *run_id);
@@ -66,10 +67,11 @@ void orchestrator_build(struct orchestrator *orchestrator, const char *digest);
 int orchestrator_identify_python(struct orchestrator *orchestrator, char **ret_identity, struct error *error);
 /* Runs fn on the orchestrator's thread and waits for it. Not from that thread. ERROR_UNAVAILABLE when it
  * is stopping. */
-int orchestrator_call(struct orchestrator *orchestrator, void (*fn)(struct orchestrator *, void *), void *userdata,
-                      struct error *error);
+int orchestrator_call(struct orchestrator *orchestrator, void (*fn)(struct orchestrator *, void *),
+                      void *userdata, struct error *error);
 
-/* {"state","position","ahead","reason","message","missing":[…],"holders":[…],"expected_at"}; NULL on failure. */
+/* {"state","position","ahead","reason","message","missing":[…],"holders":[…],"expected_at"}; NULL on failure.
+ */
 json_t *orchestrator_why(struct orchestrator *orchestrator, const char *run_id, struct error *error);
 /* Capacity and use: {"engine","runtime","note","cpus":{"total","used"},…,"gpus":[…],"queued","running"}. */
 json_t *orchestrator_capacity(struct orchestrator *orchestrator, struct error *error);

@@ -54,10 +54,10 @@ bool pool_is_possible(const struct pool *pool, const struct pool_need *need);
 bool pool_fits_amount(const struct pool *pool, const struct pool_amount *free, const struct pool_need *need);
 struct pool_amount pool_free_amount(const struct pool *pool);
 
-/* Takes what fits (asserted). Devices are the free ones of lowest index with enough memory; those of node i are
- * the i-th group of need->each.gpus of them. */
-const struct pool_holder *pool_take(struct pool *pool, const char *owner, const struct pool_need *need, int64_t now,
-                                    int64_t ends_at);
+/* Takes what fits (asserted). Devices are the free ones of lowest index with enough memory; those of node i
+ * are the i-th group of need->each.gpus of them. */
+const struct pool_holder *pool_take(struct pool *pool, const char *owner, const struct pool_need *need,
+                                    int64_t now, int64_t ends_at);
 /* For what was running before: takes even beyond what there is (the machine may have shrunk). */
 const struct pool_holder *pool_take_again(struct pool *pool, const char *owner, const struct pool_need *need,
                                           uint64_t gpus, int64_t since, int64_t ends_at);
@@ -70,8 +70,8 @@ char *pool_gpu_list(uint64_t gpus, int per_node, int node);
 
 /*
  * When a need that does not fit now can start at the latest: walks the holders in the order of their ends
- * until it fits. *ret_at may be POOL_NEVER (holders without an end are taken as the last to leave). *ret_spare
- * is what is left free at that moment beside the need: who fits into it never delays the need.
+ * until it fits. *ret_at may be POOL_NEVER (holders without an end are taken as the last to leave).
+ * *ret_spare is what is left free at that moment beside the need: who fits into it never delays the need.
  */
 void pool_reserve(const struct pool *pool, const struct pool_need *need, int64_t *ret_at,
                   struct pool_amount *ret_spare);

@@ -39,8 +39,7 @@ static void free_entries(struct list *entries)
 {
     struct entry *entry, *tmp;
 
-    list_for_each_safe(entry, tmp, entries, link)
-        free(entry);
+    list_for_each_safe(entry, tmp, entries, link) free(entry);
 }
 
 struct queue *queue_free(struct queue *queue)
@@ -49,7 +48,8 @@ struct queue *queue_free(struct queue *queue)
 
     if (!queue)
         return NULL;
-    list_for_each_safe(bucket, tmp, &queue->buckets, link) {
+    list_for_each_safe(bucket, tmp, &queue->buckets, link)
+    {
         free_entries(&bucket->entries);
         free(bucket);
     }
@@ -64,7 +64,8 @@ static struct bucket *bucket_for(struct queue *queue, int priority)
     struct bucket *bucket, *made;
     struct list *before = &queue->buckets;
 
-    list_for_each(bucket, &queue->buckets, link) {
+    list_for_each(bucket, &queue->buckets, link)
+    {
         if (bucket->priority == priority)
             return bucket;
         if (bucket->priority < priority) {
@@ -165,9 +166,9 @@ void queue_review(struct queue *queue, const struct pool *pool)
 {
     struct entry *entry, *tmp;
 
-    list_for_each_safe(entry, tmp, &queue->parked, link)
-        if (entry->park == QUEUE_IMPOSSIBLE && pool_is_possible(pool, &entry->item.need))
-            queue_set_park(queue, entry->item.id, QUEUE_READY);
+    list_for_each_safe(entry, tmp, &queue->parked,
+                       link) if (entry->park == QUEUE_IMPOSSIBLE && pool_is_possible(pool, &entry->item.need))
+        queue_set_park(queue, entry->item.id, QUEUE_READY);
 }
 
 static int64_t end_of(const struct queue_item *item, int64_t now)
@@ -182,7 +183,8 @@ struct head {
 };
 
 /* Whether an entry behind the head may start now although the head waits. */
-static bool may_overtake(const struct pool *pool, const struct head *head, const struct queue_item *item, int64_t now)
+static bool may_overtake(const struct pool *pool, const struct head *head, const struct queue_item *item,
+                         int64_t now)
 {
     int64_t end = end_of(item, now);
 
@@ -191,8 +193,8 @@ static bool may_overtake(const struct pool *pool, const struct head *head, const
     return pool_fits_amount(pool, &head->spare, &item->need);
 }
 
-/* Resources came back or runs were added: each call starts at the front, because what started before changed the
- * reservation. */
+/* Resources came back or runs were added: each call starts at the front, because what started before changed
+ * the reservation. */
 bool queue_next(struct queue *queue, struct pool *pool, int64_t now, struct queue_item *ret_item)
 {
     struct bucket *bucket, *next_bucket;
@@ -200,8 +202,10 @@ bool queue_next(struct queue *queue, struct pool *pool, int64_t now, struct queu
     struct head head = {0};
     int tried = 0;
 
-    list_for_each_safe(bucket, next_bucket, &queue->buckets, link) {
-        list_for_each_safe(entry, next, &bucket->entries, link) {
+    list_for_each_safe(bucket, next_bucket, &queue->buckets, link)
+    {
+        list_for_each_safe(entry, next, &bucket->entries, link)
+        {
             bool fits = pool_fits(pool, &entry->item.need);
 
             if (!fits && !pool_is_possible(pool, &entry->item.need)) {
@@ -232,13 +236,13 @@ bool queue_next(struct queue *queue, struct pool *pool, int64_t now, struct queu
 
 /* -- why -- */
 
-static void add_missing(json_t *missing, struct strbuf *message, const char *resource, double needed, double unused,
-                        double total)
+static void add_missing(json_t *missing, struct strbuf *message, const char *resource, double needed,
+                        double unused, double total)
 {
     char need_text[FORMAT_SIZE], free_text[FORMAT_SIZE];
 
-    json_array_append_new(missing, json_build("{s:s, s:f, s:f, s:f}", "resource", resource, "needed", needed, "free",
-                                              unused, "total", total));
+    json_array_append_new(missing, json_build("{s:s, s:f, s:f, s:f}", "resource", resource, "needed", needed,
+                                              "free", unused, "total", total));
     if (strcmp(resource, "memory") == 0) {
         format_bytes((uint64_t)needed, need_text);
         format_bytes((uint64_t)unused, free_text);
@@ -252,8 +256,8 @@ static void add_missing(json_t *missing, struct strbuf *message, const char *res
         strbuf_adds(message, " GiB");
 }
 
-static json_t *list_missing(const struct pool *pool, const struct pool_need *need, const struct pool_amount *amount,
-                            struct strbuf *message)
+static json_t *list_missing(const struct pool *pool, const struct pool_need *need,
+                            const struct pool_amount *amount, struct strbuf *message)
 {
     json_t *missing = json_array();
     struct pool_need gpus = {.each = {.gpus = need->each.gpus, .gpu_memory = need->each.gpu_memory},
@@ -265,10 +269,11 @@ static json_t *list_missing(const struct pool *pool, const struct pool_need *nee
     if (memory > (double)amount->memory)
         add_missing(missing, message, "memory", memory, (double)amount->memory, (double)pool->memory);
     if (!pool_fits_amount(pool, amount, &gpus)) {
-        add_missing(missing, message, "gpus", need->each.gpus * need->nodes, __builtin_popcountll(amount->gpus),
-                    pool->n_gpus);
+        add_missing(missing, message, "gpus", need->each.gpus * need->nodes,
+                    __builtin_popcountll(amount->gpus), pool->n_gpus);
         if (need->each.gpu_memory)
-            strbuf_addf(message, " (each with at least %.4g GiB)", (double)need->each.gpu_memory / (double)GIB);
+            strbuf_addf(message, " (each with at least %.4g GiB)",
+                        (double)need->each.gpu_memory / (double)GIB);
     }
     return missing;
 }
@@ -278,7 +283,8 @@ static json_t *list_holders(const struct pool *pool)
     json_t *holders = json_array();
     struct pool_holder *holder;
 
-    list_for_each(holder, &pool->holders, link) {
+    list_for_each(holder, &pool->holders, link)
+    {
         cleanup_free char *gpus = pool_gpu_list(holder->amount.gpus, POOL_GPUS, 0);
         json_t *item = json_object();
 
@@ -301,8 +307,10 @@ static void find_head(const struct queue *queue, const struct pool *pool, struct
     struct bucket *bucket;
     struct entry *entry;
 
-    list_for_each(bucket, &queue->buckets, link) {
-        list_for_each(entry, &bucket->entries, link) {
+    list_for_each(bucket, &queue->buckets, link)
+    {
+        list_for_each(entry, &bucket->entries, link)
+        {
             if (pool_fits(pool, &entry->item.need))
                 continue;
             head->entry = entry;
@@ -318,11 +326,14 @@ static int count_ahead(const struct queue *queue, const struct entry *of)
     struct entry *entry;
     int ahead = 0;
 
-    list_for_each(bucket, &queue->buckets, link) {
+    list_for_each(bucket, &queue->buckets, link)
+    {
         if (bucket->priority < of->item.priority)
             break;
-        list_for_each(entry, &bucket->entries, link) {
-            if (entry == of || (bucket->priority == of->item.priority && strcmp(entry->item.id, of->item.id) > 0))
+        list_for_each(entry, &bucket->entries, link)
+        {
+            if (entry == of ||
+                (bucket->priority == of->item.priority && strcmp(entry->item.id, of->item.id) > 0))
                 break;
             ahead++;
         }
@@ -356,8 +367,8 @@ json_t *queue_why(const struct queue *queue, const struct pool *pool, const char
     ahead = count_ahead(queue, entry);
     find_head(queue, pool, &head);
     if (entry->park == QUEUE_IMPOSSIBLE)
-        unused = (struct pool_amount){pool->cpus, pool->memory, pool->n_gpus == 64 ? UINT64_MAX
-                                                                              : (UINT64_C(1) << pool->n_gpus) - 1};
+        unused = (struct pool_amount){pool->cpus, pool->memory,
+                                      pool->n_gpus == 64 ? UINT64_MAX : (UINT64_C(1) << pool->n_gpus) - 1};
     missing = list_missing(pool, &entry->item.need, &unused, &message);
 
     if (entry->park == QUEUE_ENVIRONMENT) {
@@ -382,8 +393,9 @@ json_t *queue_why(const struct queue *queue, const struct pool *pool, const char
         strbuf_adds(&message, "; it is the next to start, when a run without time-out ends");
     }
 
-    json_t *why = json_build("{s:i, s:i, s:s, s:s, s:o, s:o}", "position", ahead + 1, "ahead", ahead, "reason", reason,
-                             "message", message.data, "missing", missing, "holders", list_holders(pool));
+    json_t *why = json_build("{s:i, s:i, s:s, s:s, s:o, s:o}", "position", ahead + 1, "ahead", ahead,
+                             "reason", reason, "message", message.data, "missing", missing, "holders",
+                             list_holders(pool));
     json_set_string(why, "head", head.entry ? head.entry->item.id : NULL);
     json_set_time_ms(why, "expected_at", expected);
     return why;
