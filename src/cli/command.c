@@ -19,9 +19,10 @@ const struct option command_global_options[] = {
     {},
 };
 
-/* What was given: option name → struct strvec of its values (a flag has one empty value). */
+/* What was given: option name → struct strvec of its values (a flag has one empty value). An option of the
+ * command's own rows and the global one of the same name are two things. */
 struct parsed {
-    struct map values;
+    struct map own, global;
 };
 
 static void free_values(void *values)
@@ -30,11 +31,32 @@ static void free_values(void *values)
     free(values);
 }
 
+static const struct option *find_in(const struct option *options, const char *name, size_t length, char letter)
+{
+    for (; options && options->name; options++) {
+        if (name && strlen(options->name) == length && strncmp(options->name, name, length) == 0)
+            return options;
+        if (!name && options->letter == letter)
+            return options;
+    }
+    return NULL;
+}
+
 static const struct strvec *values_of(const struct invocation *invocation, const char *name)
 {
     const struct parsed *parsed = invocation->implementation_;
+    bool is_own = invocation->command && find_in(invocation->command->options, name, strlen(name), 0);
 
-    return map_get(&parsed->values, name);
+    return map_get(is_own ? &parsed->own : &parsed->global, name);
+}
+
+/* The value of a global option, whatever the command's own rows say. */
+static const char *global_value(const struct invocation *invocation, const char *name)
+{
+    const struct parsed *parsed = invocation->implementation_;
+    const struct strvec *values = map_get(&parsed->global, name);
+
+    return values ? values->items[values->count - 1] : NULL;
 }
 
 const char *option_value(const struct invocation *invocation, const char *name)
@@ -96,15 +118,6 @@ static const char *environment(const char *name)
     return value && *value ? value : NULL;
 }
 
-/* The value of an option that every command takes, unless the command means something else by its name. */
-static const char *global_value(const struct invocation *invocation, const char *name)
-{
-    for (const struct option *own = invocation->command->options; own && own->name; own++)
-        if (strcmp(own->name, name) == 0)
-            return NULL;
-    return option_value(invocation, name);
-}
-
 char *invocation_data_directory(const struct invocation *invocation)
 {
     return data_directory_or_default(global_value(invocation, "data"));
@@ -125,7 +138,7 @@ char *data_directory_or_default(const char *directory)
 
 const char *invocation_project(const struct invocation *invocation)
 {
-    const char *project = option_value(invocation, "project");
+    const char *project = global_value(invocation, "project");
 
     return project ? project : environment("SLIPWAY_PROJECT");
 }
@@ -227,28 +240,18 @@ struct parse {
     const struct command *command;
     struct invocation *invocation;
     struct error *error;
-    bool version; /* --version was given */
+    bool version;     /* --version was given */
+    bool before_name; /* the word at hand stands before the command's name */
 };
 
-static const struct option *find_in(const struct option *options, const char *name, size_t length,
-                                    char letter)
-{
-    for (; options && options->name; options++) {
-        if (name && strlen(options->name) == length && strncmp(options->name, name, length) == 0)
-            return options;
-        if (!name && options->letter == letter)
-            return options;
-    }
-    return NULL;
-}
-
-/* A command's own options hide the global ones of the same name. */
+/* Before the command's name only global options make sense; behind it, the command's own options hide the
+ * global ones of the same name. */
 static const struct option *find_option(const struct parse *parse, const char *name, size_t length,
                                         char letter)
 {
     const struct option *option = NULL;
 
-    if (parse->command)
+    if (parse->command && !parse->before_name)
         option = find_in(parse->command->options, name, length, letter);
     return option ? option : find_in(command_global_options, name, length, letter);
 }
@@ -256,11 +259,14 @@ static const struct option *find_option(const struct parse *parse, const char *n
 static void add_value(struct parse *parse, const struct option *option, const char *value)
 {
     struct parsed *parsed = parse->invocation->implementation_;
-    struct strvec *values = map_get(&parsed->values, option->name);
+    bool is_global = option >= command_global_options &&
+                     option < command_global_options + ARRAY_SIZE(command_global_options);
+    struct map *map = is_global ? &parsed->global : &parsed->own;
+    struct strvec *values = map_get(map, option->name);
 
     if (!values) {
         values = xnew0(struct strvec);
-        map_put(&parsed->values, option->name, values);
+        map_put(map, option->name, values);
     }
     strvec_push(values, value);
 }
@@ -350,8 +356,9 @@ static bool takes_next_word(const char *text)
 }
 
 /* The command is the longest name that the leading words make; global options may stand before and
- * between them. Its words are removed from argv, so that only its own arguments are left. */
-static const struct command *find_command(command_tables tables, char **argv)
+ * between them. Its words are removed from argv, so that only its own arguments are left; the first
+ * *ret_before of these stood before the name. */
+static const struct command *find_command(command_tables tables, char **argv, size_t *ret_before)
 {
     cleanup_free char *name = NULL;
     const struct command *command = NULL;
@@ -379,6 +386,7 @@ static const struct command *find_command(command_tables tables, char **argv)
             break;
         }
     }
+    *ret_before = n_used ? used[0] : 0;
     for (size_t i = n_used; i-- > 0;)
         for (char **p = &argv[used[i]]; *p; p++)
             p[0] = p[1];
@@ -434,14 +442,15 @@ static int fail_unknown_command(struct parse *parse, const struct strvec *words)
                      group);
 }
 
-static int parse_words(struct parse *parse, char **argv)
+static int parse_words(struct parse *parse, char **argv, size_t before)
 {
     struct invocation *invocation = parse->invocation;
     bool only_positional = false;
 
     for (char **next = argv; *next;) {
-        char *text = *next++;
+        char *text = *next;
 
+        parse->before_name = next++ < argv + before;
         if (!only_positional && strcmp(text, "--") == 0)
             only_positional = true;
         else if (only_positional || text[0] != '-' || !text[1])
@@ -480,18 +489,17 @@ static int check_repeats(const struct parse *parse)
 static void connect_client(struct invocation *invocation)
 {
     cleanup_free char *data = invocation_data_directory(invocation);
-    const char *url = global_value(invocation, "url"), *token = global_value(invocation, "token");
     struct client_options options = {
-        .url = url                                ? url
-               : global_value(invocation, "data") ? NULL
-                                                  : environment("SLIPWAY_URL"),
-        .token = token,
+        .url = global_value(invocation, "url"),
+        .token = global_value(invocation, "token"),
         .data_directory = data,
         .project = invocation_project(invocation),
     };
 
+    if (!options.url && !global_value(invocation, "data"))
+        options.url = environment("SLIPWAY_URL");
     /* The socket knows its peer: a token for some other purpose would only take rights away. */
-    if (!token && options.url)
+    if (options.url && !options.token)
         options.token = environment("SLIPWAY_TOKEN");
     invocation->client = client_new(&options);
 }
@@ -509,17 +517,17 @@ static struct invocation *new_invocation(int argc)
     struct invocation *invocation = xnew0(struct invocation);
     struct parsed *parsed = xnew0(struct parsed);
 
-    parsed->values = (struct map)MAP_INIT(free_values);
+    parsed->own = parsed->global = (struct map)MAP_INIT(free_values);
     invocation->implementation_ = parsed;
     invocation->arguments = xcalloc((size_t)argc + 1, sizeof(char *));
     return invocation;
 }
 
-static int parse_command(struct parse *parse, char **words, enum command_parsed *ret_what)
+static int parse_command(struct parse *parse, char **words, size_t before, enum command_parsed *ret_what)
 {
     struct invocation *invocation = parse->invocation;
 
-    if (parse_words(parse, words) < 0)
+    if (parse_words(parse, words, before) < 0)
         return -1;
     *ret_what = what_is_wanted(parse);
     if (*ret_what != COMMAND_RUN)
@@ -547,11 +555,12 @@ int command_parse(command_tables tables, int argc, char **argv, struct invocatio
     cleanup_invocation struct invocation *invocation = new_invocation(argc);
     cleanup_free char **words = xcalloc((size_t)argc + 1, sizeof(char *));
     struct parse parse = {.tables = tables, .invocation = invocation, .error = error};
+    size_t before;
 
     for (int i = 1; i < argc; i++)
         words[i - 1] = argv[i];
-    parse.command = invocation->command = find_command(tables, words);
-    if (parse_command(&parse, words, ret_what) < 0)
+    parse.command = invocation->command = find_command(tables, words, &before);
+    if (parse_command(&parse, words, before, ret_what) < 0)
         return -1;
     *ret_invocation = steal_ptr(invocation);
     return 0;
@@ -564,7 +573,8 @@ struct invocation *invocation_free(struct invocation *invocation)
     if (!invocation)
         return NULL;
     parsed = invocation->implementation_;
-    map_release(&parsed->values);
+    map_release(&parsed->own);
+    map_release(&parsed->global);
     free(parsed);
     client_free(invocation->client);
     free(invocation->arguments);

@@ -20,9 +20,9 @@
  * -1 with an error; the exit status comes from the table in cli/error.h. A positive return value is an
  * exit status by itself, for outcomes that are no errors (EXIT_REJECTED, the exit code of a run).
  *
- * Every command also takes --json, --project P, --url U, --token T, --data DIR, --help; a row may
- * declare the same name again with a meaning of its own (serve has its own --token, say). Everything
- * after "--" is positional.
+ * Every command also takes --json, --project P, --url U, --token T, --data DIR, --help. A row may declare
+ * the same name again with a meaning of its own (`run --data DATASET`); the global one is then given before
+ * the command's name: `slipway --data DIR run --data DATASET`. Everything after "--" is positional.
  *
  * The words of `arguments` choose what the shell completes: DATASET, ENVIRONMENT, JOB, RUN, MODEL,
  * ENDPOINT and PROJECT complete names from the daemon, FILE, DIR and SCRIPT complete files.

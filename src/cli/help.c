@@ -77,7 +77,16 @@ static void put_pair(FILE *out, const char *left, int left_width, const char *ri
     put_words(out, right, strlen(right), indent, width);
 }
 
-static void put_options(FILE *out, const char *title, const struct option *options)
+static bool is_declared(const struct option *options, const char *name)
+{
+    for (; options && options->name; options++)
+        if (strcmp(options->name, name) == 0)
+            return true;
+    return false;
+}
+
+/* Those that `hiding` declares too (NULL: nothing) have their place before the command's name. */
+static void put_options(FILE *out, const char *title, const struct option *options, const struct option *hiding)
 {
     int width = 0;
 
@@ -94,7 +103,8 @@ static void put_options(FILE *out, const char *title, const struct option *optio
     }
     for (const struct option *o = options; o->name; o++) {
         cleanup_free char *left = help_option(o);
-        cleanup_free char *right = o->repeats ? xasprintf("%s (may be repeated)", o->help) : xstrdup(o->help);
+        cleanup_free char *right = xasprintf("%s%s%s", o->help, o->repeats ? " (may be repeated)" : "",
+                                             is_declared(hiding, o->name) ? "; before the command's name" : "");
 
         put_pair(out, left, width, right);
     }
@@ -115,8 +125,8 @@ void help_command(FILE *out, const struct command *command)
             text += length + (text[length] == '\n');
         }
     }
-    put_options(out, "Options", command->options);
-    put_options(out, "Options of every command", command_global_options);
+    put_options(out, "Options", command->options, NULL);
+    put_options(out, "Options of every command", command_global_options, command->options);
     if (command->examples) {
         fputc('\n', out);
         put_title(out, "Examples");
@@ -191,7 +201,7 @@ void help_overview(FILE *out, command_tables tables)
 
         put_pair(out, words.items[i], width, text);
     }
-    put_options(out, "Options of every command", command_global_options);
+    put_options(out, "Options of every command", command_global_options, NULL);
     fputc('\n', out);
     put_title(out, "Exit status");
     for (const struct exit_row *row = exit_rows; row->meaning; row++)

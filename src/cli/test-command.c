@@ -32,7 +32,12 @@ static const struct option serve_options[] = {
     {"token", 0, NULL, "a flag here"},
     {},
 };
+static const struct option run_options[] = {
+    {"data", 'd', "DATASET", "data to see", .repeats = true},
+    {},
+};
 static const struct command other_rows[] = {
+    {"run", "SCRIPT", "run", run_options, run_nothing, .offline = true},
     {"serve", NULL, "run the daemon", serve_options, run_nothing, .offline = true},
     {"job code push", "JOB DIR", "push code", NULL, run_nothing},
     {"inner", NULL, "not for people", NULL, run_nothing, .offline = true, .hidden = true},
@@ -138,10 +143,21 @@ static void test_options(void **state)
 
 static void test_own_option_hides_the_global_one(void **state)
 {
+    cleanup_free char *data = NULL;
     struct line line;
 
     assert_ok(parse_line(&line, "serve --token"), &line.error);
     assert_true(option_flag(line.invocation, "token"));
+    release_line(&line);
+    /* Before the name it is the global one, which the command does not see as its own. */
+    assert_ok(parse_line(&line, "--token secret serve"), &line.error);
+    assert_false(option_flag(line.invocation, "token"));
+    release_line(&line);
+    assert_ok(parse_line(&line, "--data /d run x --data digits --data more"), &line.error);
+    data = invocation_data_directory(line.invocation);
+    assert_string_equal(data, "/d");
+    assert_int_equal(option_values(line.invocation, "data")->count, 2);
+    assert_string_equal(option_value(line.invocation, "data"), "more");
     release_line(&line);
 }
 
