@@ -32,7 +32,7 @@ static int add_parameters(const struct invocation *invocation, json_t *body, str
 
     for (size_t i = 0; i < given->count; i++) {
         cleanup_free char *key = NULL;
-        const char *text;
+        const char *text = NULL;
         json_t *value;
 
         if (split_pair("param", given->items[i], &key, &text, error) < 0) {
@@ -54,7 +54,7 @@ static int add_labels(const struct invocation *invocation, json_t *body, struct 
 
     for (size_t i = 0; i < given->count; i++) {
         cleanup_free char *key = NULL;
-        const char *text;
+        const char *text = NULL;
 
         if (split_pair("label", given->items[i], &key, &text, error) < 0)
             return -1;
@@ -106,7 +106,7 @@ static int add_nodes(const struct invocation *invocation, json_t *body, struct e
     strvec_split(&parts, text, ',');
     for (size_t i = 0; i < parts.count; i++) {
         cleanup_free char *role = NULL;
-        const char *count;
+        const char *count = NULL;
         int64_t n;
 
         if (split_pair("nodes", parts.items[i], &role, &count, error) < 0 ||
