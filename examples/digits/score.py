@@ -36,7 +36,7 @@ def main():
 
     right = sum(int(a) == int(b) for a, b in zip(answers, labels))
     wrong = [i for i, (a, b) in enumerate(zip(answers, labels)) if int(a) != int(b)]
-    shown = list(range(4)) + wrong[:1]
+    shown = [i for i in range(len(labels)) if i not in wrong][:4] + wrong[:1]
     pictures = [draw(pixels[i]) for i in shown]
     print()
     for line in range(8):
