@@ -58,6 +58,7 @@ static const struct schema_field endpoint_fields[] = {
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema},
     {"deployment", SCHEMA_OBJECT, SCHEMA_NULLABLE, .doc = "the newest: id, kind, version, state, message"},
     {"url", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "where it answers"},
+    {"problem", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "why nothing answers there: the gateway cannot run"},
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
     {"created_by", SCHEMA_STRING, SCHEMA_REQUIRED},
     {}};
@@ -114,7 +115,10 @@ static void add_url(const struct http_request *request, json_t *endpoint)
     cleanup_free char *url =
         base ? xasprintf("%s/predict/%s", base, json_get_string(endpoint, "name", "")) : NULL;
 
+    cleanup_free char *problem = base ? serving_problem(daemon->serving) : NULL;
+
     json_set_string(endpoint, "url", url);
+    json_set_string(endpoint, "problem", problem);
 }
 
 static int list_endpoints(struct http_request *request, struct http_response *response, struct error *error)

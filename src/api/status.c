@@ -4,6 +4,7 @@
 #include "api/daemon.h"
 #include "config.h"
 #include "core/summary.h"
+#include "schedule/serving.h"
 
 static const struct schema_field disk_fields[] = {
     {"vault", SCHEMA_INTEGER, .doc = "bytes that blobs take on disk"},
@@ -21,6 +22,7 @@ static const struct schema_field status_fields[] = {
     {"urls", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_STRING,
      .doc = "where the control port answers; the Unix socket first"},
     {"serve_url", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "where endpoints answer; null: there is no gateway"},
+    {"serve_problem", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "why endpoints do not answer"},
     {"runs", SCHEMA_MAP, SCHEMA_REQUIRED, .item = SCHEMA_INTEGER, .doc = "number of runs by state"},
     {"replicas", SCHEMA_MAP, SCHEMA_REQUIRED, .item = SCHEMA_INTEGER,
      .doc = "number of model processes by state"},
@@ -52,6 +54,7 @@ static int get_status(struct http_request *request, struct http_response *respon
 {
     const struct daemon *daemon = request->context;
     cleanup_json json_t *status = NULL, *disk = NULL, *urls = json_array();
+    cleanup_free char *problem = NULL;
     cleanup_tx struct db_tx tx = DB_TX_INIT;
 
     if (db_begin_read(daemon->store->db, &tx, error) < 0 || summary_describe(&tx, &status, error) < 0)
@@ -68,6 +71,8 @@ static int get_status(struct http_request *request, struct http_response *respon
     json_set_string(status, "data_directory", daemon->store->directory);
     json_object_set(status, "urls", urls);
     json_set_string(status, "serve_url", daemon->serve_url);
+    problem = daemon->serving ? serving_problem(daemon->serving) : NULL;
+    json_set_string(status, "serve_problem", problem);
     json_object_set(status, "disk", disk);
     http_reply_json(response, 200, steal_ptr(status));
     return 0;

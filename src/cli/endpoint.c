@@ -68,6 +68,7 @@ static const struct table_column show_columns[] = {
     {"Endpoint", "name"},
     {"State", "state", TABLE_STATE},
     {"URL", "url"},
+    {"Problem", "problem"},
     {"Model", "model"},
     {"Live", .text = live_text},
     {"Standby", .text = standby_text},

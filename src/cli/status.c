@@ -57,6 +57,7 @@ static const struct table_column status_columns[] = {
     {"Data", "data_directory"},
     {"Control", "urls"},
     {"Serving", "serve_url"},
+    {"Problem", "serve_problem"},
     {"Runs", .text = runs_text},
     {"Datasets", "datasets", TABLE_NUMBER},
     {"Models", "models", TABLE_NUMBER},

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include "schedule/gateway-link.h"
@@ -21,6 +22,8 @@
 #define STEADY           (10 * NS_PER_SEC) /* who lived so long is started again at once */
 #define LAST_DELAY       NS_PER_SEC
 #define OUTPUT_LIMIT     (64 * MIB) /* requests not yet taken by the gateway */
+#define LOG_LIMIT        MIB        /* of its log; a longer one is put aside at the next start */
+#define LAST_WORDS       512        /* of its log, told when it ends */
 
 enum link_state { LINK_DOWN, LINK_STARTING, LINK_UP };
 static const char *const state_names[] = {[LINK_DOWN] = "down", [LINK_STARTING] = "starting", [LINK_UP] = "up"};
@@ -35,7 +38,7 @@ struct call {
 struct gateway_link {
     struct loop *loop;
     struct gateway_link_options options;
-    char *directory, *socket_path, *record_path, *url;
+    char *directory, *socket_path, *record_path, *log_path, *url;
     struct strvec argv;
 
     enum link_state state;
@@ -46,6 +49,8 @@ struct gateway_link {
     int64_t started_ns;
     int64_t delay_ns; /* before the next start */
     int64_t restarts;
+    int64_t log_from; /* what the present process writes begins here */
+    char *problem;    /* as on_problem has told */
 
     int fd;
     struct loop_source *on_io;
@@ -60,6 +65,19 @@ static void try_connect(void *userdata);
 static void set_timer(struct gateway_link *link, int64_t delay_ns, loop_fn fn)
 {
     link->timer = loop_add_timer(link->loop, delay_ns, fn, link);
+}
+
+/* Tells it, and the log, once. */
+static void set_problem(struct gateway_link *link, const char *message)
+{
+    if (message && (!link->problem || strcmp(link->problem, message) != 0))
+        log_warning("the gateway has ended and is started again", "reason", message);
+    if (message ? link->problem && strcmp(link->problem, message) == 0 : !link->problem)
+        return;
+    free(link->problem);
+    link->problem = xstrdup_null(message);
+    if (link->options.on_problem)
+        link->options.on_problem(link->options.userdata, message);
 }
 
 /* -- the connection -- */
@@ -208,6 +226,7 @@ static void try_connect(void *userdata)
     fcntl(link->fd, F_SETFL, O_NONBLOCK);
     link->on_io = loop_add_fd(link->loop, link->fd, EPOLLIN, on_io, link);
     link->state = LINK_UP;
+    set_problem(link, NULL);
     link->options.on_up(link->options.userdata);
 }
 
@@ -239,17 +258,52 @@ void gateway_link_call(struct gateway_link *link, json_t *request, gateway_reply
 
 /* -- the process -- */
 
-static void on_process_end(void *userdata, uint32_t events)
+/* The last line of what the process wrote; NULL if it wrote nothing. */
+static char *last_words(const struct gateway_link *link)
 {
-    struct gateway_link *link = userdata;
-    char pid[16];
-    int status;
+    cleanup_close int fd = open(link->log_path, O_RDONLY | O_CLOEXEC);
+    char text[LAST_WORDS], *line;
+    struct stat st;
+    off_t from;
+    ssize_t n;
 
-    snprintf(pid, sizeof(pid), "%d", (int)link->process.pid);
-    waitpid(link->process.pid, &status, WNOHANG); /* it may be our child, or of an earlier daemon */
-    log_warning("gateway ended, starts again", "pid", pid);
-    link->on_exit = loop_remove(link->on_exit);
-    close(steal_fd(&link->pidfd));
+    if (fd < 0 || fstat(fd, &st) < 0 || st.st_size <= link->log_from)
+        return NULL;
+    from = st.st_size - link->log_from > LAST_WORDS ? st.st_size - LAST_WORDS : link->log_from;
+    n = pread(fd, text, sizeof(text), from);
+    while (n > 0 && text[n - 1] == '\n')
+        n--;
+    if (n <= 0)
+        return NULL;
+    line = memrchr(text, '\n', (size_t)n);
+    line = line ? line + 1 : text;
+    return xstrndup(line, (size_t)(text + n - line));
+}
+
+/* After its end; status as waitpid gives it, -1 if the process was not our child. */
+static char *describe_end(const struct gateway_link *link, int status)
+{
+    cleanup_free char *words = last_words(link);
+    const char *separator = words ? ": " : "";
+
+    if (status != -1 && WIFSIGNALED(status))
+        return xasprintf("ended by signal %d (%s)%s%s", WTERMSIG(status), strsignal(WTERMSIG(status)), separator,
+                         words ? words : "");
+    if (status != -1 && WIFEXITED(status))
+        return xasprintf("ended with status %d%s%s", WEXITSTATUS(status), separator, words ? words : "");
+    return xasprintf("ended%s%s", separator, words ? words : "");
+}
+
+static void process_ended(struct gateway_link *link)
+{
+    cleanup_free char *message = NULL;
+    int status = -1;
+
+    /* It may be our child, or that of an earlier daemon. */
+    if (waitpid(link->process.pid, &status, WNOHANG) != link->process.pid)
+        status = -1;
+    message = describe_end(link, status);
+    set_problem(link, message);
     link->process = (struct proc_id){0};
     link->state = LINK_DOWN;
     disconnect(link);
@@ -257,6 +311,15 @@ static void on_process_end(void *userdata, uint32_t events)
     if (clock_monotonic_ns() - link->started_ns > STEADY)
         link->delay_ns = 0;
     start_later(link);
+}
+
+static void on_process_end(void *userdata, uint32_t events)
+{
+    struct gateway_link *link = userdata;
+
+    link->on_exit = loop_remove(link->on_exit);
+    close(steal_fd(&link->pidfd));
+    process_ended(link);
 }
 
 /* Watches the process that `process` names. */
@@ -284,10 +347,26 @@ static int write_record(struct gateway_link *link, struct error *error)
     return fs_write_atomic(link->record_path, text, strlen(text), 0600, error);
 }
 
+/* The log to append to; its end is where the next process begins. */
+static int open_log(struct gateway_link *link, struct error *error)
+{
+    cleanup_free char *old = xasprintf("%s.old", link->log_path);
+    struct stat st;
+    int fd;
+
+    if (stat(link->log_path, &st) == 0 && st.st_size > LOG_LIMIT)
+        rename(link->log_path, old);
+    fd = open(link->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return error_set_errno(error, errno, "cannot open %s", link->log_path);
+    link->log_from = fstat(fd, &st) == 0 ? st.st_size : 0;
+    return fd;
+}
+
+/* Fails only if no process could be made; one that ends at once is tried again. */
 static int start(struct gateway_link *link, struct error *error)
 {
-    cleanup_free char *log_path = fs_join(link->directory, "log");
-    cleanup_close int log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    cleanup_close int log_fd = open_log(link, error);
     struct proc_spawn spawn = {.argv = (const char *const *)link->argv.items,
                                .directory = "/",
                                .stdin_fd = -1,
@@ -296,12 +375,19 @@ static int start(struct gateway_link *link, struct error *error)
                                .new_session = true};
     pid_t pid;
 
-    if (log_fd < 0)
-        return error_set_errno(error, errno, "cannot open %s", log_path);
-    if (proc_spawn(&spawn, &pid, error) < 0 || proc_identify(pid, &link->process, error) < 0 ||
-        write_record(link, error) < 0)
+    if (log_fd < 0 || proc_spawn(&spawn, &pid, error) < 0)
         return -1;
-    return watch(link, error);
+    /* A child that nobody has waited for can be identified, dead or alive. */
+    if (proc_identify(pid, &link->process, error) < 0 || write_record(link, error) < 0) {
+        /* Without the record the next daemon would not find it. */
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+        link->process = (struct proc_id){0};
+        return -1;
+    }
+    if (watch(link, NULL) < 0)
+        process_ended(link);
+    return 0;
 }
 
 static void start_now(void *userdata)
@@ -420,6 +506,7 @@ int gateway_link_new(struct loop *loop, const struct gateway_link_options *optio
     strbuf_init(&link->output, OUTPUT_LIMIT);
     link->directory = fs_join(options->data_directory, "gateway");
     link->socket_path = fs_join(link->directory, "control.sock");
+    link->log_path = fs_join(link->directory, "log");
     link->record_path = fs_join(options->data_directory, "gateway.json");
 
     if (fs_mkdir_all(link->directory, 0711, error) < 0 || choose_address(link, options->listen, address, error) < 0)
@@ -450,6 +537,8 @@ struct gateway_link *gateway_link_free(struct gateway_link *link)
     free(link->directory);
     free(link->socket_path);
     free(link->record_path);
+    free(link->log_path);
+    free(link->problem);
     free(link->url);
     free(link);
     return NULL;

@@ -7,7 +7,8 @@
  *       └── attach (gateway.json names a living process) ──▶ starting┘
  *
  * DATA/gateway.json holds {"pid","start_time","url","arguments"} of the process, so that the next daemon
- * finds it. One that was started with other arguments is ended and replaced. All functions and callbacks
+ * finds it. One that was started with other arguments is ended and replaced. One that ends at once, because
+ * its port is taken, say, is tried again, too; on_problem tells what it said. All functions and callbacks
  * belong to the loop's thread.
  */
 #pragma once
@@ -28,6 +29,8 @@ struct gateway_link_options {
     void (*on_up)(void *userdata);
     /* A worker's state, as the gateway tells it; message may be NULL. */
     void (*on_replica)(void *userdata, const char *id, const char *state, const char *message, bool killed);
+    /* Why there is no gateway: the last line it wrote. NULL: it is up. Called when that changes; may be NULL. */
+    void (*on_problem)(void *userdata, const char *message);
     void *userdata;
 };
 

@@ -58,6 +58,7 @@ struct serving {
         int64_t deployment, switch_us; /* -1: it did not become live */
     } finished[FINISHED_COUNT];
     size_t n_finished;
+    char *problem; /* why the gateway is not there; NULL: it is, or is about to be */
 };
 
 /* serving.c */

@@ -635,6 +635,16 @@ static void on_gateway_up(void *userdata)
     reconcile(s);
 }
 
+static void on_gateway_problem(void *userdata, const char *message)
+{
+    struct serving *s = userdata;
+
+    pthread_mutex_lock(&s->mutex);
+    free(s->problem);
+    s->problem = message ? xasprintf("the gateway %s", message) : NULL;
+    pthread_mutex_unlock(&s->mutex);
+}
+
 static void on_gateway_replica(void *userdata, const char *id, const char *state, const char *message, bool killed)
 {
     struct serving *s = userdata;
@@ -676,6 +686,16 @@ void serving_changed(struct serving *s)
 const char *serving_url(const struct serving *s)
 {
     return s->link ? gateway_link_url(s->link) : NULL;
+}
+
+char *serving_problem(struct serving *s)
+{
+    char *problem;
+
+    pthread_mutex_lock(&s->mutex);
+    problem = xstrdup_null(s->problem);
+    pthread_mutex_unlock(&s->mutex);
+    return problem;
 }
 
 /* A call from another thread that waits for the gateway's answer. Two own it: the caller, who may give up,
@@ -795,6 +815,7 @@ static int open_link(struct serving *s, const struct serving_options *options, s
         .program = options->program,
         .on_up = on_gateway_up,
         .on_replica = on_gateway_replica,
+        .on_problem = on_gateway_problem,
         .userdata = s,
     };
 
@@ -845,6 +866,7 @@ struct serving *serving_free(struct serving *s)
     pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->mutex);
     free(s->sent);
+    free(s->problem);
     free(s);
     return NULL;
 }

@@ -43,6 +43,8 @@ DEFINE_CLEANUP(struct serving *, serving_free)
 
 /* "http://127.0.0.1:8480"; NULL without a gateway. Valid as long as the object. */
 const char *serving_url(const struct serving *serving);
+/* Why the gateway is not there, such as its port being taken; NULL if it is. To be freed. */
+char *serving_problem(struct serving *serving);
 /* Something that it reads has changed and is committed: an endpoint, a route, an alias, a run's end. */
 void serving_changed(struct serving *serving);
 /* Waits until the deployment is live, failed or superseded, at most timeout_ms. 1: it is over; 0: not yet. *ret_switch_us

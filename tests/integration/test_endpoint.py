@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -230,6 +231,22 @@ def test_killed_gateway_comes_back(cli, push, ask, client):
     wait_until(lambda: answers(ask, b"one:hi"), what="the next gateway's answer")
     assert live_pid(client) == worker  # the model stayed loaded
     assert gateway(client)["gateway"]["restarts"] == 1
+
+
+def test_serving_port_taken(make_daemon):
+    """The daemon works without its gateway, says why it is not there, and starts it when the port is free."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = "127.0.0.1:%d" % other.getsockname()[1]
+        daemon = make_daemon(serve=address)
+        client = daemon.client()
+        problem = wait_until(lambda: client.get("/api/v1/status")["serve_problem"], what="the problem")
+        assert f"another program listens on {address}" in problem
+        assert f"another program listens on {address}" in daemon.log_text()
+    wait_until(lambda: client.get("/api/v1/status")["serve_problem"] is None, what="the gateway")
+    assert client.get("/api/v1/gateway")["gateway"]["state"] == "up"
 
 
 def test_killed_daemon_is_not_noticed(cli, push, ask, daemon):
