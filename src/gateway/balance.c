@@ -14,6 +14,23 @@ static uint32_t capacity(const struct worker *worker)
     return sum > WIRE_SLOTS ? WIRE_SLOTS : (uint32_t)sum;
 }
 
+/* What waited when its version was withdrawn is still run by the replicas that are leaving. */
+static bool takes_requests(const struct replica *replica)
+{
+    return replica->phase == REPLICA_READY || (replica->phase == REPLICA_DRAINING && replica->route->removed);
+}
+
+static bool can_serve(const struct route *route)
+{
+    const struct replica *replica;
+
+    list_for_each(replica, &route->replicas, link) {
+        if (takes_requests(replica))
+            return true;
+    }
+    return false;
+}
+
 static struct worker *choose(const struct route *route)
 {
     const struct replica *replica;
@@ -22,7 +39,7 @@ static struct worker *choose(const struct route *route)
     list_for_each(replica, &route->replicas, link) {
         struct worker *worker = replica->worker;
 
-        if (replica->phase != REPLICA_READY || worker->ring->n_used >= capacity(worker))
+        if (!takes_requests(replica) || worker->ring->n_used >= capacity(worker))
             continue;
         if (!best || worker->ring->n_used < best->ring->n_used)
             best = worker;
@@ -81,7 +98,7 @@ void balance_enqueue(struct gateway *gateway, struct call *call)
     call->state = CALL_QUEUED;
     if (list_is_empty(&route->queue) && (worker = choose(route)) && submit(worker, call) == 0)
         return;
-    if (route->removed && !route_is_ready(route)) {
+    if (route->removed && !can_serve(route)) {
         call_fail(call, OUTCOME_UNAVAILABLE, ERROR_UNAVAILABLE, "version %s is no longer served", route->version);
         return;
     }
@@ -108,7 +125,8 @@ void balance_cancel(struct gateway *gateway, struct call *call)
 /* A replica that is no longer wished and has answered everything. */
 static void check_drained(struct gateway *gateway, struct replica *replica)
 {
-    if (replica->phase != REPLICA_DRAINING || replica->worker->ring->n_used)
+    if (replica->phase != REPLICA_DRAINING || replica->worker->ring->n_used ||
+        (replica->route->removed && !list_is_empty(&replica->route->queue)))
         return;
     replica->phase = REPLICA_DRAINED;
     control_replica_event(gateway->control, replica->id, "drained", NULL, false);
@@ -217,7 +235,7 @@ void balance_lost(struct worker *worker, const char *why)
     while (worker->ring && worker->ring->n_used)
         recover(worker, newest(worker->ring), why);
     replica_settle(replica);
-    if (route->removed && !route_is_ready(route))
+    if (route->removed && !can_serve(route))
         fail_queue(route, "the version is no longer served");
     else
         balance_dispatch(worker->gateway, route);
@@ -242,10 +260,6 @@ void balance_wish_changed(struct gateway *gateway, struct replica *replica)
 
 void balance_route_removed(struct gateway *gateway, struct route *route)
 {
-    if (route_is_ready(route)) {
-        /* What waits is still run by the replicas that are there, before they count as drained. */
-        balance_dispatch(gateway, route);
-    }
-    if (!list_is_empty(&route->queue) && !route_is_ready(route))
+    if (!can_serve(route))
         fail_queue(route, "the version is no longer served");
 }

@@ -29,5 +29,5 @@ void balance_ready(struct worker *worker);
 void balance_lost(struct worker *worker, const char *why);
 /* replica->wished may have changed. May free the replica. */
 void balance_wish_changed(struct gateway *gateway, struct replica *replica);
-/* Nothing routes there any more: what waits is ended with 503 once no replica is left. */
+/* Nothing routes there any more: what waits is run by the replicas that are left, or ended with 503 if none is. */
 void balance_route_removed(struct gateway *gateway, struct route *route);

@@ -304,12 +304,12 @@ static void retire_route(struct route *route, struct gateway *gateway)
 
     list_unlink(&route->link);
     route->removed = true;
-    balance_route_removed(gateway, route);
     route_ref(route);
     list_for_each_safe(replica, next, &route->replicas, link) {
         replica->wished = false;
         balance_wish_changed(gateway, replica);
     }
+    balance_route_removed(gateway, route);
     route_unref(route);
     route_unref(route);
 }

@@ -312,14 +312,14 @@ static void on_socket(void *userdata, uint32_t events)
     if (n == sizeof(message))
         take_message(worker, &message);
     else if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
-        drop(worker, "gone", "closed its connection", false);
+        drop(worker, "gone", "ended", false);
     else if (n > 0)
         worker_kill(worker, "sent a message of the wrong size");
 }
 
 static void on_death(void *userdata, uint32_t events)
 {
-    drop(userdata, "gone", "died", false);
+    drop(userdata, "gone", "ended", false);
 }
 
 static void on_hello_timeout(void *userdata)

@@ -38,6 +38,7 @@ struct python {
     PyObject *(*PyErr_Occurred)(void);
     void (*PyErr_Fetch)(PyObject **, PyObject **, PyObject **);
     void (*PyErr_NormalizeException)(PyObject **, PyObject **, PyObject **);
+    int (*PyException_SetTraceback)(PyObject *, PyObject *);
     void (*PyErr_Clear)(void);
     int (*PyErr_CheckSignals)(void);
     void (*Py_DecRef)(PyObject *);
@@ -48,7 +49,8 @@ struct python {
 struct model {
     struct python python;
     PyObject *predict;  /* predict(str) -> str; the model's own */
-    PyObject *tensors;  /* tensors(kind, memoryview) -> list of buffers; the harness's */
+    PyObject *tensors;  /* tensors(kind, memoryview) -> list of buffers; the harness's. Kind 0: raises what is
+                         * to be said of an answer that is no text */
     PyObject *failed;   /* failed(exception) -> (status, message); the harness's */
 };
 
@@ -60,7 +62,7 @@ static const struct {
     ROW(PyUnicode_DecodeUTF8), ROW(PyUnicode_AsUTF8AndSize), ROW(PyObject_CallFunctionObjArgs),
     ROW(PyMemoryView_FromMemory), ROW(PyLong_FromLong), ROW(PyLong_AsLong), ROW(PySequence_Size),
     ROW(PySequence_GetItem), ROW(PyObject_GetBuffer), ROW(PyBuffer_Release), ROW(PyErr_Occurred), ROW(PyErr_Fetch),
-    ROW(PyErr_NormalizeException), ROW(PyErr_Clear), ROW(PyErr_CheckSignals), ROW(Py_DecRef), ROW(PyEval_SaveThread),
+    ROW(PyErr_NormalizeException), ROW(PyException_SetTraceback), ROW(PyErr_Clear), ROW(PyErr_CheckSignals), ROW(Py_DecRef), ROW(PyEval_SaveThread),
     ROW(PyEval_RestoreThread),
 #undef ROW
 };
@@ -103,7 +105,9 @@ static void put_exception(struct model *model, struct slipway_request *request)
 
     python->PyErr_Fetch(&type, &value, &trace);
     python->PyErr_NormalizeException(&type, &value, &trace);
-    result = python->PyObject_CallFunctionObjArgs(model->failed, value ? value : type, trace, NULL);
+    if (value && trace)
+        python->PyException_SetTraceback(value, trace);
+    result = python->PyObject_CallFunctionObjArgs(model->failed, value ? value : type, NULL);
     request->status = WIRE_STATUS_FAILED;
     if (result) {
         status = python->PySequence_GetItem(result, 0);
@@ -128,6 +132,18 @@ static void put_message(struct slipway_request *request, uint32_t status, const 
     request->status = status;
 }
 
+static void complain(struct model *model, PyObject *result)
+{
+    const struct python *python = &model->python;
+    PyObject *zero;
+
+    python->PyErr_Clear();
+    zero = python->PyLong_FromLong(0);
+    if (zero)
+        python->Py_DecRef(python->PyObject_CallFunctionObjArgs(model->tensors, zero, result, NULL));
+    python->Py_DecRef(zero);
+}
+
 static void answer_text(struct model *model, struct slipway_request *request)
 {
     const struct python *python = &model->python;
@@ -142,10 +158,13 @@ static void answer_text(struct model *model, struct slipway_request *request)
     }
     result = python->PyObject_CallFunctionObjArgs(model->predict, text, NULL);
     answer = result ? python->PyUnicode_AsUTF8AndSize(result, &length) : NULL;
-    if (answer)
+    if (answer) {
         put_text(request, answer, length);
-    else
+    } else {
+        if (result)
+            complain(model, result);
         put_exception(model, request);
+    }
     python->Py_DecRef(result);
     python->Py_DecRef(text);
 }

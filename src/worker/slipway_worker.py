@@ -71,6 +71,10 @@ class Tensors:
         )
 
     def answer(self, kind, body):
+        if kind == 0:
+            if isinstance(body, str):
+                raise ValueError("predict() returned text that is not UTF-8: lone surrogates")
+            raise TypeError(f"predict() returned {type(body).__name__}, not str")
         entries = self.read(body)
         if kind == BATCH:
             return self.write(self.batch(entries))
@@ -151,9 +155,9 @@ class Tensors:
         return [b"".join(head)] + parts
 
 
-def failed(exception, trace):
+def failed(exception):
     """What the client sees of an exception; the traceback goes to the log."""
-    traceback.print_exception(type(exception), exception, trace)
+    traceback.print_exception(type(exception), exception, exception.__traceback__)
     sys.stderr.flush()
     status = INVALID if isinstance(exception, InvalidInput) else UNSUPPORTED if isinstance(exception, Unsupported) else FAILED
     return status, f"{type(exception).__name__}: {exception}"

@@ -62,6 +62,7 @@ class Introspection:
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
+                self.send_header("Connection", "close")  # so that stop() leaves none behind
                 self.end_headers()
                 self.wfile.write(body)
 
