@@ -23,6 +23,7 @@
 #include "util/net.h"
 #include "util/parse.h"
 #include "util/proc.h"
+#include "util/strbuf.h"
 #include "util/xalloc.h"
 
 #define FREE_DISK_LOW  (1 * GIB)
@@ -262,58 +263,83 @@ static char *first_line(char *text)
     return text;
 }
 
+/* Where programs of the host's environment would find it, whatever this shell's PATH says. NULL: nowhere. */
+static char *find_program(const char *name)
+{
+    cleanup_free char *path = xstrdup(ENGINE_PATH);
+    char *rest = path, *directory;
+
+    while ((directory = strsep(&rest, ":"))) {
+        cleanup_free char *program = fs_join(directory, name);
+
+        if (access(program, X_OK) == 0)
+            return steal_ptr(program);
+    }
+    return NULL;
+}
+
 static void check_python(struct doctor *doctor, struct finding *finding)
 {
-    static const char *const version[] = {"python3", "--version", NULL};
-    static const char *const modules[] = {"python3", "-c", "import venv, ensurepip", NULL};
-    static const char *const numpy[] = {"python3", "-c", "import numpy; print(numpy.__version__)", NULL};
-    cleanup_free char *output = NULL, *array = NULL;
+    cleanup_free char *python = find_program("python3"), *output = NULL, *array = NULL;
+    const char *const version[] = {python, "--version", NULL};
+    const char *const modules[] = {python, "-c", "import venv, ensurepip", NULL};
+    const char *const numpy[] = {python, "-c", "import numpy; print(numpy.__version__)", NULL};
 
-    if (proc_run(version, 64 * KIB, PROBE_MS, &output, NULL) != 0)
+    if (!python || proc_run(version, 64 * KIB, PROBE_MS, &output, NULL) != 0)
         find(finding, VERDICT_MISSING, "apt-get install -y python3 python3-venv python3-numpy",
-             "python3 is not in PATH: Python programs and models cannot run");
+             "no python3 in " ENGINE_PATH ": Python programs and models cannot run");
     else if (proc_run(modules, 64 * KIB, PROBE_MS, NULL, NULL) != 0)
         find(finding, VERDICT_MISSING, "apt-get install -y python3-venv",
-             "%s, without venv: environments cannot be built", first_line(output));
+             "%s, %s, without venv: environments cannot be built", python, first_line(output));
     else if (proc_run(numpy, 64 * KIB, PROBE_MS, &array, NULL) != 0)
-        find(finding, VERDICT_NOTE, "apt-get install -y python3-numpy", "%s, without numpy in the host's environment",
-             first_line(output));
+        find(finding, VERDICT_NOTE, "apt-get install -y python3-numpy",
+             "%s, %s, without numpy in the host's environment", python, first_line(output));
     else
-        find(finding, VERDICT_OK, NULL, "%s with numpy %s", first_line(output), first_line(array));
+        find(finding, VERDICT_OK, NULL, "%s, %s with numpy %s", python, first_line(output), first_line(array));
 }
 
 /* -- the system -- */
 
-static bool daemon_has(const struct doctor *doctor, const char *address)
+/* Where the daemon listens, as it says itself; the Unix socket, the first of its URLs, is no port. */
+static void tell_ports(const struct doctor *doctor, struct finding *finding)
 {
     const char *serve = json_get_string(doctor->daemon, "serve_url", NULL);
+    cleanup_strbuf struct strbuf text = STRBUF_INIT(LIMIT_DESCRIPTION);
     json_t *url;
     size_t i;
 
     json_array_foreach (json_object_get(doctor->daemon, "urls"), i, url) {
-        if (strstr(json_string_value(url), address))
-            return true;
+        if (strncmp(json_string_value(url), "unix:", 5) != 0)
+            strbuf_addf(&text, "%s%s", text.length ? ", " : "the daemon answers on ", json_string_value(url));
     }
-    return serve && strstr(serve, address);
+    if (text.length == 0)
+        strbuf_adds(&text, "the daemon has no control port");
+    if (serve)
+        strbuf_addf(&text, ", endpoints on %s", serve);
+    else
+        strbuf_adds(&text, ", and serves no endpoints");
+    find(finding, VERDICT_OK, NULL, "%s", text.data);
 }
 
 static void check_ports(struct doctor *doctor, struct finding *finding)
 {
     static const char *const ports[] = {"127.0.0.1:8470", "127.0.0.1:8480"};
 
+    if (doctor->daemon) {
+        tell_ports(doctor, finding);
+        return;
+    }
     for (size_t i = 0; i < ARRAY_SIZE(ports); i++) {
         cleanup_close int fd = -1;
         struct net_address address;
 
-        if (daemon_has(doctor, ports[i]))
-            continue;
         if (net_parse(ports[i], &address, NULL) < 0 || net_listen(&address, 1, &fd, NULL, NULL) < 0) {
             find(finding, VERDICT_NOTE, "slipway serve --listen ADDRESS --serve ADDRESS",
                  "somebody else listens on %s", ports[i]);
             return;
         }
     }
-    find(finding, VERDICT_OK, NULL, "127.0.0.1:8470 and 127.0.0.1:8480 are ours");
+    find(finding, VERDICT_OK, NULL, "%s and %s are free", ports[0], ports[1]);
 }
 
 static void check_clock(struct doctor *doctor, struct finding *finding)

@@ -35,6 +35,9 @@
 
 struct engine;
 
+/* PATH of programs that have no environment of their own. */
+#define ENGINE_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 struct engine_mount {
     const char *source; /* absolute path on the host */
     const char *target; /* absolute path in the container */

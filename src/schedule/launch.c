@@ -15,7 +15,6 @@
 #include "util/xalloc.h"
 
 #define SDK_TARGET  "/slipway/sdk" /* of `import slipway`, on PYTHONPATH */
-#define SYSTEM_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 struct launch *launch_free(struct launch *launch)
 {
@@ -233,10 +232,10 @@ static void fill_environment(const struct launch *launch, int node, const char *
     int index;
 
     if (launch->environment) {
-        strvec_pushf(env, "PATH=%s/bin:" SYSTEM_PATH, launch->environment);
+        strvec_pushf(env, "PATH=%s/bin:" ENGINE_PATH, launch->environment);
         strvec_pushf(env, "VIRTUAL_ENV=%s", launch->environment);
     } else {
-        strvec_push(env, "PATH=" SYSTEM_PATH);
+        strvec_push(env, "PATH=" ENGINE_PATH);
     }
     strvec_push(env, "HOME=/tmp");
     strvec_push(env, "LANG=C.UTF-8");

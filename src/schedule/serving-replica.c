@@ -14,7 +14,6 @@
 #include "util/strvec.h"
 #include "util/xalloc.h"
 
-#define SYSTEM_PATH   "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #define STOP_GRACE_MS 5000 /* between SIGTERM and SIGKILL for a replica that has no request left */
 #define INIT_ATTEMPTS 2    /* failures of init() before a new version counts as bad */
 
@@ -228,10 +227,10 @@ static void prepare(void *userdata)
 static void fill_environment(const struct preparation *p, struct strvec *env)
 {
     if (p->environment) {
-        strvec_pushf(env, "PATH=%s/bin:" SYSTEM_PATH, p->environment);
+        strvec_pushf(env, "PATH=%s/bin:" ENGINE_PATH, p->environment);
         strvec_pushf(env, "VIRTUAL_ENV=%s", p->environment);
     } else {
-        strvec_push(env, "PATH=" SYSTEM_PATH);
+        strvec_push(env, "PATH=" ENGINE_PATH);
     }
     strvec_push(env, "HOME=/tmp");
     strvec_push(env, "LANG=C.UTF-8");

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/statfs.h>
+#include "store/hot-directory.h"
 #include "store/vault-cold.h"
 #include "store/vault-hot.h"
 #include "util/fs.h"
@@ -26,7 +27,7 @@ struct hot_file {
 
 struct hot {
     char *directory;
-    bool is_private;
+    struct hot_directory *own; /* NULL: the directory is somebody else's */
     uint64_t budget;
 
     pthread_mutex_t lock;
@@ -38,37 +39,19 @@ struct hot {
 
 /* -- opening -- */
 
-/* /dev/shm is everybody's: a directory that another user made there first is refused. */
-static int check_private(const char *path, struct error *error)
-{
-    struct stat st;
-
-    if (lstat(path, &st) < 0)
-        return error_set_errno(error, errno, "cannot use %s", path);
-    if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() || (st.st_mode & 022))
-        return error_set(error, ERROR_FORBIDDEN,
-                         "%s is not a directory that only this user can write; remove it or name another one for "
-                         "the hot tier",
-                         path);
-    return 0;
-}
-
 static int make_directory(struct hot *hot, const char *directory, const char *owner, struct error *error)
 {
-    struct digest digest;
-    char hex[17];
+    const char *parent = fs_exists("/dev/shm") ? "/dev/shm" : "/tmp";
 
     if (directory) {
         hot->directory = xstrdup(directory);
         return fs_mkdir_all(directory, 0711, error);
     }
-    digest_of(owner, strlen(owner), &digest);
-    hex_encode(digest.bytes, 8, hex);
-    hot->is_private = true;
-    hot->directory = xasprintf("%s/slipway-%s", fs_exists("/dev/shm") ? "/dev/shm" : "/tmp", hex);
-    if (mkdir(hot->directory, 0711) < 0 && errno != EEXIST)
-        return error_set_errno(error, errno, "cannot create %s", hot->directory);
-    return check_private(hot->directory, error);
+    hot_directory_sweep(parent);
+    if (hot_directory_claim(parent, owner, &hot->own, error) < 0)
+        return -1;
+    hot->directory = xstrdup(hot_directory_path(hot->own));
+    return 0;
 }
 
 static struct hot_file *file_get(struct hot *hot, const char *name)
@@ -148,7 +131,8 @@ int hot_open(const char *directory, const char *owner, uint64_t budget, struct h
     return 0;
 
 fail:
-    hot->is_private = false; /* what is there is not ours to remove */
+    /* What is in it stays: nobody has said yet what is pinned. */
+    hot->own = hot_directory_release(hot->own);
     hot_close(hot);
     return -1;
 }
@@ -388,12 +372,12 @@ struct hot *hot_close(struct hot *hot)
 
     if (!hot)
         return NULL;
-    if (hot->is_private) {
+    if (hot->own) {
         list_for_each_safe(file, tmp, &hot->lru, lru) {
             if (file->pins == 0)
                 remove_file(hot, file);
         }
-        rmdir(hot->directory); /* stays while something in it is pinned */
+        hot_directory_release(hot->own);
     }
     map_release(&hot->files);
     pthread_cond_destroy(&hot->loaded);

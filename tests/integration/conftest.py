@@ -205,8 +205,21 @@ def kill_tree(pids):
             pass
 
 
+def hot_directories(directory):
+    """Those below /dev/shm that a daemon on this data directory has made: each says whose it is."""
+    owned = f"{os.path.realpath(directory)}/"
+    found = []
+    for owner in pathlib.Path("/dev/shm").glob("slipway-*/.owner"):
+        try:
+            if owner.read_text().startswith(owned):
+                found.append(owner.parent)
+        except OSError:
+            continue  # somebody else's, or removed meanwhile
+    return found
+
+
 def remove_directory(directory):
-    """Ends what still runs in the directory, takes mounts away, deletes it."""
+    """Ends what still runs in the directory, takes mounts away, deletes it and what a killed daemon left in memory."""
     for _ in range(50):
         pids = processes_of(directory)
         if not pids:
@@ -216,6 +229,8 @@ def remove_directory(directory):
     mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), key=len, reverse=True):
         subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+    for hot in hot_directories(directory):
+        shutil.rmtree(hot, ignore_errors=True)
     shutil.rmtree(directory, ignore_errors=True)
 
 

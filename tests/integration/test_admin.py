@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import sqlite3
 import subprocess
 import threading
@@ -12,7 +13,7 @@ import time
 
 import pytest
 
-from conftest import BINARY, UNDER, wait_until
+from conftest import BINARY, UNDER, hot_directories, kill_tree, processes_of, wait_until
 
 
 def upload(client, content, **query):
@@ -274,6 +275,39 @@ def test_acknowledged_blobs_survive_kill(daemon, client):
     assert not list((daemon.data / "vault/incoming").iterdir())
 
 
+def warm(daemon, content):
+    """Has the content in memory; returns where."""
+    digest = upload(daemon.client(), content)["digest"]
+    assert daemon.client().request("GET", f"/api/v1/blobs/{digest}").body == content
+    hot = hot_directories(daemon.data)
+    assert len(hot) == 1 and (hot[0] / digest.removeprefix("sha256:")).exists()
+    return hot[0]
+
+
+def test_memory_of_a_killed_daemon_is_used_again(daemon):
+    hot = warm(daemon, b"a" * 100_000)
+    daemon.kill()
+    assert hot.exists()
+    daemon.start()
+    assert hot_directories(daemon.data) == [hot]
+    daemon.stop()
+    assert not hot.exists()
+
+
+def test_memory_of_a_killed_daemon_goes_with_its_data(make_daemon):
+    gone, kept = make_daemon(), make_daemon()
+    hot_of_gone, hot_of_kept = warm(gone, b"a" * 100_000), warm(kept, b"b" * 100_000)
+    alive = make_daemon()
+    hot_of_alive = warm(alive, b"c" * 100_000)
+    gone.kill()
+    kept.kill()
+    kill_tree(processes_of(gone.data))  # its gateway would go on
+    shutil.rmtree(gone.data)
+    make_daemon()
+    assert not hot_of_gone.exists()
+    assert hot_of_kept.exists() and hot_of_alive.exists()
+
+
 def test_damaged_blob_is_reported_and_mended(daemon, client):
     content = os.urandom(100_000)
     digest = upload(client, content)["digest"]
@@ -403,6 +437,25 @@ def test_doctor(cli, daemon):
     text = cli("doctor").stdout
     for name in findings:
         assert name in text
+
+
+def test_doctor_asks_the_daemon_for_its_ports(cli, daemon):
+    ports = next(f for f in cli.json("doctor") if f["check"] == "ports")
+    assert ports["verdict"] == "ok"
+    assert daemon.url in ports["message"] and daemon.serve_url in ports["message"]
+    assert "8470" not in ports["message"] and "8480" not in ports["message"]
+
+
+def test_doctor_looks_for_python_where_runs_do(cli, tmp_path):
+    impostor = tmp_path / "bin" / "python3"
+    impostor.parent.mkdir()
+    impostor.write_text("#!/bin/sh\necho Python 9.9.9\n")
+    impostor.chmod(0o755)
+    path = f"{impostor.parent}:{os.environ['PATH']}"
+    python = next(f for f in cli.json("doctor", env={"PATH": path}) if f["check"] == "Python")
+    inside = shutil.which("python3", path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    assert "9.9.9" not in python["message"]
+    assert python["message"].startswith(f"{inside}, Python 3") if inside else python["verdict"] == "missing"
 
 
 def test_doctor_without_a_daemon(program):
