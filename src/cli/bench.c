@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include "cli/bench.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "load/generator.h"
@@ -325,6 +326,19 @@ static const struct option bench_options[] = {
     {},
 };
 
+static const struct option paper_options[] = {
+    {"rate", 'r', "PER_SECOND", "intensity of the Poisson flow (10000)"},
+    {"clients", 0, "N", "clients that share the flow, each with a token of its own (100)"},
+    {"connections", 'c', "N", "connections that are kept open (32)"},
+    {"time", 'd', "TIME", "how long each point is measured (10s)"},
+    {"bad-tokens", 0, "P,…", "probabilities of a bad token (0,0.1,…,1)"},
+    {"ttls", 0, "SECONDS,…", "times to live of the tokens (1,2,3,5,8)"},
+    {"confidence", 0, "P", "that all points of a figure lie inside of the predicted interval (0.95)"},
+    {"body", 'b', "TEXT", "body of each request ([])"},
+    {"report", 'o', "FILE", "write a page with both figures (HTML)"},
+    {},
+};
+
 const struct command bench_commands[] = {
     {"bench", "URL", "measure a server under load", bench_options, run_bench, .offline = true,
      .details = "Open-loop arrivals come by a clock whatever the server does, and latency counts from the moment a "
@@ -334,5 +348,12 @@ const struct command bench_commands[] = {
                 "100 gives the standard deviation s, and n >= (t s / delta)^2 measurements of 100 ms are made.",
      .examples = "slipway bench http://127.0.0.1:8480/predict/digits --bearer $TOKEN --body @digit.json -r 5000 -d 30s\n"
                  "slipway bench http://127.0.0.1:8480/ping -c 64 --report ping.html"},
+    {"bench paper", "ENDPOINT", "measure the cost of token checks, beside what theory predicts", paper_options,
+     bench_paper,
+     .details = "Reproduces the two figures of the published measurement: the flow that reaches the model over the "
+                "probability of a bad token, and the flow of token requests over the tokens' time to live. Tokens are "
+                "issued by this daemon for client credentials and checked by the gateway. The exit status is 1 if a "
+                "point lies outside of its predicted interval.",
+     .examples = "slipway bench paper digits --body @digit.json --report paper.html"},
     {},
 };

@@ -202,6 +202,7 @@ struct transfer {
     int out_fd;            /* answer goes here; -1: into reply */
     int in_fd;             /* body comes from here; -1: none */
     const char *send;      /* body in memory */
+    const char *send_type; /* its media type; NULL: JSON */
     http_progress_fn progress;
     void *progress_userdata;
     uint64_t total, done;
@@ -315,7 +316,7 @@ static struct curl_slist *make_headers(const struct transfer *transfer)
     if (transfer->in_fd >= 0)
         headers = curl_slist_append(headers, "Content-Type: application/octet-stream");
     else if (transfer->send)
-        headers = curl_slist_append(headers, "Content-Type: application/json");
+        headers = curl_slist_append(headers, transfer->send_type ? transfer->send_type : "Content-Type: application/json");
     return headers;
 }
 
@@ -395,6 +396,18 @@ int http_client_request(struct http_client *client, const char *method, const ch
 
     transfer.send = text;
     if (perform(&transfer, method, path, error) < 0)
+        return -1;
+    return parse_reply(&transfer, ret_reply, error);
+}
+
+int http_client_form(struct http_client *client, const char *path, const char *form, json_t **ret_reply,
+                     struct error *error)
+{
+    cleanup_transfer struct transfer transfer = TRANSFER_INIT(client);
+
+    transfer.send = form;
+    transfer.send_type = "Content-Type: application/x-www-form-urlencoded";
+    if (perform(&transfer, "POST", path, error) < 0)
         return -1;
     return parse_reply(&transfer, ret_reply, error);
 }

@@ -47,6 +47,9 @@ void http_client_cancel(struct http_client *client);
  * At most LIMIT_HTTP_REPLY bytes. */
 int http_client_request(struct http_client *client, const char *method, const char *path, const json_t *body,
                         json_t **ret_reply, struct error *error);
+/* The same for a POST of a form, whose text is percent-encoded already (http_path() helps). */
+int http_client_form(struct http_client *client, const char *path, const char *form, json_t **ret_reply,
+                     struct error *error);
 /* The same for an answer that is text. To be freed. */
 int http_client_text(struct http_client *client, const char *method, const char *path, char **ret_text,
                      size_t *ret_length, struct error *error);

@@ -111,3 +111,32 @@ def test_bad_arguments(arguments, status, message):
     result = bench(*arguments, check=False)
     assert result.returncode == status, result.stderr
     assert message in result.stderr
+
+
+ECHO = "def init():\n    pass\n\n\ndef predict(text):\n    return text\n"
+
+
+def test_paper_measures_what_theory_predicts(daemon, tmp_path):
+    (tmp_path / "echo").mkdir()
+    (tmp_path / "echo" / "model.py").write_text(ECHO)
+    page = tmp_path / "paper.html"
+
+    def slipway(*arguments, status=0):
+        result = subprocess.run([SLIPWAY, *arguments], capture_output=True, text=True, timeout=240,
+                                env=dict(os.environ, SLIPWAY_DATA=str(daemon.data)))
+        assert result.returncode in (status, 0), result.stderr
+        return result.stdout
+
+    slipway("model", "push", "test/echo", str(tmp_path / "echo"))
+    slipway("endpoint", "create", "echo", "test/echo@1")
+    out = slipway("bench", "paper", "echo", "--rate", "200", "--clients", "10", "--time", "2s", "--bad-tokens", "0,0.5,1",
+                  "--ttls", "1", "--confidence", "0.999", "--report", str(page), "--json", status=1)
+    bad, ttl = json.loads(out)["figures"]
+    assert [p["x"] for p in bad["points"]] == [0, 0.5, 1] and [p["x"] for p in ttl["points"]] == [1]
+    assert [round(p["predicted"]) for p in bad["points"]] == [200, 100, 0]
+    assert bad["points"][2]["measured"] == 0  # no bad token reaches the model, ever
+    assert bad["points"][0]["measured"] > bad["points"][1]["measured"] > 0
+    assert ttl["points"][0]["measured"] > 0
+    assert page.read_text().count("<svg") == 2
+    tokens = json.loads(slipway("token", "ls", "--json"))
+    assert not [t for t in tokens if t["name"].startswith("bench")]  # the client of the measurement is revoked
