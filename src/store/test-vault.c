@@ -37,7 +37,7 @@ static int setup(void **state)
 {
     struct fixture *f = xnew0(struct fixture);
 
-    f->directory = test_directory_new();
+    f->directory = test_directory_on_disk_new();
     f->cold = fs_join(f->directory, "vault");
     f->hot = fs_join(f->directory, "hot");
     open_vault(f);

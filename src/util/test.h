@@ -34,14 +34,25 @@
         error_clear(error);                                                                                  \
     } while (0)
 
-/* A fresh directory for one test; test_directory_remove() ends it. To be freed. */
-static inline char *test_directory_new(void)
+static inline char *test_directory_below(const char *parent)
 {
-    char *path = xstrdup("/tmp/slipway-test-XXXXXX");
+    char *path = xasprintf("%s/slipway-test-XXXXXX", parent);
 
     if (!mkdtemp(path))
         fail_msg("cannot make %s", path);
     return path;
+}
+
+/* A fresh directory for one test; test_directory_remove() ends it. To be freed. */
+static inline char *test_directory_new(void)
+{
+    return test_directory_below("/tmp");
+}
+
+/* The same where a disk is meant: /tmp is memory on many machines. */
+static inline char *test_directory_on_disk_new(void)
+{
+    return test_directory_below("/var/tmp");
 }
 
 static inline void test_directory_remove(char *path)

@@ -32,8 +32,10 @@ static bool train(const char *path)
     float x[200], y[100];
     void *data, *booster;
 
-    if (!library)
+    if (!library) {
+        dlclose(dlopen(NULL, RTLD_NOW)); /* frees the text of the failure, which libc would keep */
         return false;
+    }
     *(void **)&matrix = dlsym(library, "XGDMatrixCreateFromMat");
     *(void **)&set = dlsym(library, "XGDMatrixSetFloatInfo");
     *(void **)&create = dlsym(library, "XGBoosterCreate");
