@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -76,7 +77,18 @@ class Daemon:
                 self.process.kill()
                 self.process.wait()
         self.process = None
+        self.end_what_survives()
         self.log.close()
+
+    def end_what_survives(self):
+        """The gateway and monitors outlive a daemon on purpose; they are known by the data directory."""
+        mine = os.fsencode(self.directory) + b"/"
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                with open(f"/proc/{name}/cmdline", "rb") as f:
+                    words = f.read().split(b"\0")
+                if any(word.startswith(mine) for word in words) and int(name) != os.getpid():
+                    os.kill(int(name), signal.SIGTERM)
 
     def client(self):
         return Client(f"unix:{self.directory}/slipway.sock", serve_url=f"http://127.0.0.1:{self.serve_port}")
