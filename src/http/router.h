@@ -110,7 +110,7 @@ struct http_route {
     const struct schema *failure;       /* what its own 400 and 401 look like, where a standard wants another form */
     int status;                         /* of success, for the document; 0: 200 */
     const char *content_type;           /* of a response that is not JSON */
-    bool slow;                          /* may take long (imports, gc): runs on a worker thread */
+    bool slow;                          /* may take long (imports, gc): few of them at once */
     bool websocket;                     /* answered by upgrade: see websocket.h */
     const char *tag;                    /* group in the reference: "datasets" */
 };

@@ -362,9 +362,15 @@ void call_run(struct call *call)
                   error_code_name(error.code), "message", error.message);
 }
 
-static bool wants_worker(const struct call *call)
+static bool is_slow(const struct call *call)
 {
     return call->exchange->request.route->slow || call->exchange->request.body_size > LIMIT_HTTP_INLINE_BODY;
+}
+
+/* A change waits for the disk; here it would hold up others, whose changes could share its sync. */
+static bool wants_worker(const struct call *call)
+{
+    return call->slow || strcmp(call->exchange->request.route->method, "GET") != 0;
 }
 
 /* MHD_NO: the server stops and takes no more work. */
@@ -394,6 +400,7 @@ static enum MHD_Result finish(struct call *call)
         prepare_refusal(call, &error);
         return reply_queue(call);
     }
+    call->slow = is_slow(call);
     if (wants_worker(call))
         return hand_to_worker(call);
     call_run(call);

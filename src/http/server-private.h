@@ -60,6 +60,7 @@ struct call {
     int64_t begun_ns;
     struct websocket *websocket; /* accepted, and not upgraded yet */
     struct list link;      /* in server->work */
+    bool slow;
 };
 
 struct http_server {
@@ -72,12 +73,13 @@ struct http_server {
     struct listener **listeners;
     size_t n_listeners;
 
-    pthread_mutex_t lock; /* of connections, work, stopping, sockets */
+    pthread_mutex_t lock; /* of connections, work, n_slow, stopping, sockets */
     struct list connections;
     struct list work;
     pthread_cond_t work_ready;
     pthread_t *workers;
     int n_workers;
+    int n_slow; /* workers with a slow request */
     bool stopping;
 
     struct loop *loop; /* streaming */

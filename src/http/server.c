@@ -137,25 +137,43 @@ static void *stream(void *userdata)
     return NULL;
 }
 
+/* The oldest that may run now; slow ones leave most of the workers to the others. */
+static struct call *next_call(struct http_server *server)
+{
+    struct call *call;
+
+    list_for_each(call, &server->work, link) {
+        if (!call->slow || server->n_slow < server->options.slow)
+            return call;
+    }
+    return NULL;
+}
+
 static void *work(void *userdata)
 {
     struct http_server *server = userdata;
     struct call *call;
+    bool slow;
 
     pthread_mutex_lock(&server->lock);
     for (;;) {
-        while (list_is_empty(&server->work) && !server->stopping)
+        while (!(call = next_call(server)) && !(server->stopping && list_is_empty(&server->work)))
             pthread_cond_wait(&server->work_ready, &server->lock);
-        call = list_first(&server->work, struct call, link);
         if (!call)
             break;
         list_unlink(&call->link);
+        slow = call->slow;
+        server->n_slow += slow;
         pthread_mutex_unlock(&server->lock);
 
         call_run(call);
         call->phase = CALL_WORKED;
-        MHD_resume_connection(call->mhd);
+        MHD_resume_connection(call->mhd); /* from here on it is another thread's */
+
         pthread_mutex_lock(&server->lock);
+        server->n_slow -= slow;
+        if (slow || server->stopping)
+            pthread_cond_broadcast(&server->work_ready);
     }
     pthread_mutex_unlock(&server->lock);
     return NULL;
@@ -175,7 +193,7 @@ static int start_thread(pthread_t *thread, void *(*fn)(void *), void *userdata, 
 
 static int start_threads(struct http_server *server, struct error *error)
 {
-    int wanted = server->options.workers ?: 2;
+    int wanted = server->options.slow + server->options.writers;
 
     server->workers = xcalloc((size_t)wanted, sizeof(*server->workers));
     while (server->n_workers < wanted) {
@@ -323,6 +341,8 @@ int http_server_new(const struct http_server_options *options, struct http_serve
     server->options = *options;
     server->options.header_seconds = options->header_seconds ?: LIMIT_HTTP_HEADER_SECONDS;
     server->options.body_seconds = options->body_seconds ?: LIMIT_HTTP_BODY_SECONDS;
+    server->options.slow = options->slow ?: 2;
+    server->options.writers = options->writers ?: 14;
     server->spool_directory = xstrdup(options->spool_directory);
     server->router = router_new(options->routes);
     server->counters = xcalloc(router_count(server->router) + 1, sizeof(*server->counters));

@@ -8,10 +8,11 @@
  *     ...
  *     http_server_free(server);       no handler runs any more when it returns
  *
- * Threads. Each listener has a few polling threads (epoll). A handler runs on one of them and holds up the
- * other connections of that thread, so it is short; a route that is `slow`, or has received more than
- * LIMIT_HTTP_INLINE_BODY bytes, runs on a worker thread instead while its connection is suspended. WebSockets
- * live on one streaming thread (http_server_loop).
+ * Threads. Each listener has a few polling threads (epoll). A GET runs on one of them and holds up the other
+ * connections of that thread, so it is short. Whatever else runs on a worker thread while its connection is
+ * suspended: what writes waits for the disk, and those that wait at once share one sync. A route that is `slow`,
+ * or has received more than LIMIT_HTTP_INLINE_BODY bytes, runs there, too, but only a few of these at once.
+ * WebSockets live on one streaming thread (http_server_loop).
  *
  * What a stranger can do is bounded by util/limits.h: bytes of a header, bytes of a body (answered with 413
  * as soon as it is known, not after reading it), connections, seconds for a header and between two bytes.
@@ -49,7 +50,8 @@ struct http_server_options {
     http_authenticate_fn authenticate;
     const char *spool_directory; /* bodies that are files are kept here, unlinked, while they arrive */
     int threads;                 /* per listener; 0: 2 */
-    int workers;                 /* for slow routes; 0: 2 */
+    int slow;                    /* slow requests at once; 0: 2 */
+    int writers;                 /* other requests at once that are no GET; 0: 14 */
     int header_seconds;          /* for a header to arrive; 0: LIMIT_HTTP_HEADER_SECONDS */
     int body_seconds;            /* for a body in JSON to arrive; 0: LIMIT_HTTP_BODY_SECONDS */
 };
