@@ -111,7 +111,7 @@ static int read_options(const struct invocation *invocation, struct import_optio
     return 0;
 }
 
-static int temporary_file(struct error *error)
+int dataset_temporary_file(struct error *error)
 {
     const char *directory = getenv("TMPDIR");
     int fd;
@@ -204,7 +204,7 @@ static int upload_inputs(const struct invocation *invocation, const struct input
                 return -1;
         return 0;
     }
-    fd = temporary_file(error);
+    fd = dataset_temporary_file(error);
     if (fd < 0 || convert(invocation, inputs, fd, &schema, error) < 0)
         return -1;
     print_notes(invocation, schema);
@@ -463,6 +463,15 @@ static const struct option show_options[] = {
     {},
 };
 
+static const struct option export_options[] = {
+    {"format", 0, "FORMAT", "safetensors, csv, libsvm or npy (what --output ends with, or as it is stored)"},
+    {"split", 's', "NAME", "only this part, e.g. train"},
+    {"tensor", 't', "NAME", "only this tensor, as npy"},
+    {"output", 'o', "FILE|DIR",
+     "where to write it; '-': standard output (NAME-vN.EXT; in a pipe: standard output)"},
+    {},
+};
+
 const struct command dataset_commands[] = {
     {"dataset import", "NAME FILE…", "import files as a new version", import_options, dataset_import,
      .details =
@@ -480,6 +489,17 @@ const struct command dataset_commands[] = {
     {"dataset show", "DATASET", "show schema, statistics and first rows", show_options, dataset_show,
      .examples = "slipway dataset show digits\nslipway dataset show digits@2 --rows 20"},
     {"dataset lineage", "DATASET", "show what it was made from and what uses it", NULL, dataset_lineage},
+    {"dataset export", "DATASET", "write a dataset to files", export_options, dataset_export,
+     .details =
+         "The tensors as they are stored, or converted: csv has the columns under their names in their first "
+         "order and categories as their words, libsvm takes sparse rows or a matrix of numbers, npy is one "
+         "tensor or, in a directory, all of them. Without --split the rows of all parts follow one another. "
+         "Datasets that are kept as files come as those files. A file or directory appears under its name "
+         "only when it is complete.",
+     .examples = "slipway dataset export digits --output digits.safetensors\n"
+                 "slipway dataset export digits@2 --split train --format csv | head\n"
+                 "slipway dataset export digits --tensor train/x --output x.npy\n"
+                 "slipway dataset export photos --output photos/"},
     {"dataset rm", "DATASET…", "remove versions, or all of a dataset", force_options, dataset_rm,
      .examples = "slipway dataset rm digits@2"},
     {"dataset convert", "FILE…", "write the tensors that an import would store", convert_options,

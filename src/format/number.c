@@ -1,9 +1,12 @@
 #include "format/number.h"
 
 #include <float.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include "util/cleanup.h"
 #include "util/xalloc.h"
 
 #define MAX_DIGITS 19 /* that always fit into 64 bits */
@@ -193,4 +196,85 @@ enum number_kind number_parse(const char *text, size_t length, struct number *re
     memset(buffer + length, 0, 8);
     kind = number_scan(buffer, buffer + length, &end, ret_number);
     return kind != NUMBER_NONE && end == buffer + length ? kind : NUMBER_NONE;
+}
+
+/* -- printing -- */
+
+static size_t print_digits(uint64_t value, char *out)
+{
+    char reversed[20];
+    size_t count = 0;
+
+    do
+        reversed[count++] = (char)('0' + value % 10);
+    while (value /= 10);
+    for (size_t i = 0; i < count; i++)
+        out[i] = reversed[count - 1 - i];
+    return count;
+}
+
+size_t number_print_integer(int64_t value, char out[NUMBER_TEXT])
+{
+    if (value >= 0)
+        return print_digits(value, out);
+    out[0] = '-';
+    return 1 + print_digits(-(uint64_t)value, out + 1);
+}
+
+/* digits / 10^decimals as text, from the back: the point, and zeros before the first digit. */
+static size_t print_decimals(uint64_t digits, int decimals, char *out)
+{
+    uint64_t power = 1;
+    size_t length;
+
+    for (int i = 0; i < decimals; i++)
+        power *= 10;
+    length = print_digits(digits / power, out);
+    if (!decimals)
+        return length;
+    out[length++] = '.';
+    digits %= power;
+    for (int i = decimals - 1; i >= 0; i--, digits /= 10)
+        out[length + i] = (char)('0' + digits % 10);
+    return length + decimals;
+}
+
+static bool reads_back(double read, double value, bool narrow)
+{
+    return narrow ? (float)read == (float)value : read == value;
+}
+
+static size_t print_real(double value, bool narrow, char *out)
+{
+    static const int precisions[] = {6, 7, 8, 9, 15, 16, 17};
+    double magnitude = fabs(value);
+    size_t sign = signbit(value) != 0;
+
+    out[0] = '-';
+    /* A mantissa below 2^53 and a power of ten up to 10^22 are exact, and their quotient is rounded once,
+     * just as number_scan() does it. */
+    for (int decimals = 0; decimals <= 15; decimals++) {
+        double digits = nearbyint(magnitude * exact_powers[decimals]);
+
+        if (digits >= 0x1p53)
+            break;
+        if (reads_back(digits / exact_powers[decimals], magnitude, narrow))
+            return sign + print_decimals((uint64_t)digits, decimals, out + sign);
+    }
+    for (size_t i = narrow ? 0 : 4;; i++) {
+        int length = snprintf(out, NUMBER_TEXT, "%.*g", precisions[i], value);
+
+        if (i + 1 == ARRAY_SIZE(precisions) || reads_back(strtod(out, NULL), value, narrow))
+            return length;
+    }
+}
+
+size_t number_print(double value, char out[NUMBER_TEXT])
+{
+    return print_real(value, false, out);
+}
+
+size_t number_print_float(float value, char out[NUMBER_TEXT])
+{
+    return print_real(value, true, out);
 }

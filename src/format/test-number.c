@@ -135,13 +135,84 @@ static void test_no_numbers(void **state)
             fail_msg("'%s' passes for a number", texts[i]);
 }
 
+static void check_print(double value)
+{
+    char text[NUMBER_TEXT + 8] = "";
+    struct number number = {{0}};
+    size_t length = number_print(value, text);
+    enum number_kind kind = number_parse(text, length, &number);
+    double read = kind == NUMBER_INTEGER ? (double)number.integer : number.real;
+
+    if (kind == NUMBER_NONE || read != value || strtod(text, NULL) != value || length >= NUMBER_TEXT)
+        fail_msg("%a is printed as '%.*s', which reads as %a", value, (int)length, text, read);
+    memset(text, 0, sizeof(text));
+    length = number_print_float((float)value, text);
+    if ((float)strtod(text, NULL) != (float)value)
+        fail_msg("%a as a float is printed as '%.*s'", value, (int)length, text);
+}
+
+static void test_print(void **state)
+{
+    static const struct {
+        double value;
+        const char *text, *as_float;
+    } rows[] = {
+        {0, "0", "0"},
+        {-1, "-1", "-1"},
+        {0.1, "0.1", "0.1"},
+        {1e6, "1000000", "1000000"},
+        {-2.5, "-2.5", "-2.5"},
+        {0.1f, "0.10000000149011612", "0.1"},
+        {0.05, "0.05", "0.05"},
+        {1e300, "1e+300", NULL},
+        {123456.789, "123456.789", "123456.79"},
+        {-1e-7, "-0.0000001", "-0.0000001"},
+    };
+    uint64_t bits = 88172645463325252;
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        char text[NUMBER_TEXT + 1] = "";
+
+        number_print(rows[i].value, text);
+        assert_string_equal(text, rows[i].text);
+        if (!rows[i].as_float)
+            continue;
+        memset(text, 0, sizeof(text));
+        number_print_float((float)rows[i].value, text);
+        assert_string_equal(text, rows[i].as_float);
+    }
+    for (int i = 0; i < 50000; i++) {
+        double value, few;
+
+        bits ^= bits << 13;
+        bits ^= bits >> 7;
+        bits ^= bits << 17;
+        memcpy(&value, &bits, sizeof(value));
+        few = (double)(int32_t)bits / 1000;
+        if (isfinite(value) && fabs(value) < 3e38)
+            check_print(value);
+        check_print(few);
+    }
+}
+
+static void test_print_integer(void **state)
+{
+    static const int64_t values[] = {0, 9, 10, -1, -10, 1234567890123, INT64_MAX, INT64_MIN};
+
+    for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+        char text[NUMBER_TEXT + 1] = "", expected[NUMBER_TEXT];
+
+        snprintf(expected, sizeof(expected), "%lld", (long long)values[i]);
+        assert_int_equal(number_print_integer(values[i], text), strlen(expected));
+        assert_string_equal(text, expected);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_integers),
-        cmocka_unit_test(test_reals),
-        cmocka_unit_test(test_random_reals),
-        cmocka_unit_test(test_no_numbers),
+        cmocka_unit_test(test_integers),   cmocka_unit_test(test_reals), cmocka_unit_test(test_random_reals),
+        cmocka_unit_test(test_no_numbers), cmocka_unit_test(test_print), cmocka_unit_test(test_print_integer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -328,3 +328,69 @@ def test_files_are_kept_as_they_are(daemon, cli, tmp_path):
     assert sorted(file["name"] for file in created["files"]) == ["a.bin", "deep/b.txt"]
     reply = daemon.client().request("GET", "/api/v1/datasets/photos/files/deep/b.txt")
     assert reply.status == 200 and reply.body == b"text"
+
+
+def test_export(daemon, cli, tmp_path):
+    source = tmp_path / "points.csv"
+    source.write_text("a,b,kind\n" + "".join(f"{i},{i * 0.25},k{i % 3}\n" for i in range(60)))
+    cli("dataset", "import", "points", source, "--label", "kind", "--split", "train=0.8,test=0.2", "--seed", "3")
+    stored = daemon.client().request("GET", "/api/v1/datasets/points/files/data.safetensors").body
+
+    whole = tmp_path / "points.safetensors"
+    cli("dataset", "export", "points", "--output", whole)
+    assert whole.read_bytes() == stored
+    tensors, _ = load(whole)
+    assert sorted(tensors) == ["test/x", "test/y", "train/x", "train/y"]
+
+    text = cli("dataset", "export", "points@1", "--split", "train", "--format", "csv").stdout
+    assert text.startswith("a,b,kind\n") and len(text.splitlines()) == 49
+    rows = np.genfromtxt(io.StringIO(text), delimiter=",", skip_header=1, usecols=(0, 1))
+    assert (rows == tensors["train/x"]).all()
+
+    part = tmp_path / "train.safetensors"
+    cli("dataset", "export", "points", "--split", "train", "--output", part)
+    again, schema = load(part)
+    assert (again["x"] == tensors["train/x"]).all() and (again["y"] == tensors["train/y"]).all()
+    assert schema["rows"] == 48 and "splits" not in schema
+
+    cli("dataset", "export", "points", "--format", "npy", "--output", tmp_path / "npy")
+    assert (np.load(tmp_path / "npy/test/y.npy") == tensors["test/y"]).all()
+    cli("dataset", "export", "points", "--split", "test", "--tensor", "x", "--output", tmp_path)
+    assert (np.load(tmp_path / "points-v1-test.npy") == tensors["test/x"]).all()
+
+    for options, message in (
+        (("--split", "valid"), "there are test, train"),
+        (("--format", "xls"), "not a format"),
+        (("--tensor", "z"), "there is no tensor 'z'"),
+        (("--format", "npy", "--output", tmp_path / "npy"), "not an empty directory"),
+        (("--output", tmp_path / "absent/x.csv"), "cannot write"),
+    ):
+        refused = cli("dataset", "export", "points", *options, check=False)
+        assert refused.returncode != 0 and message in refused.stderr, refused.stderr
+    assert not [path for path in tmp_path.rglob("*") if "partial" in path.name]
+
+
+def test_export_and_import_again(cli, tmp_path):
+    rng = np.random.default_rng(4)
+    words = ["red", '"a, b"', '"say ""hi"""', ""]
+    lines = [f"{float(rng.normal())!r},{rng.integers(1000)},{rng.choice(words)}\n" for _ in range(2000)]
+    (tmp_path / "first.csv").write_text("real,whole,word\n" + "".join(lines))
+    cli("dataset", "import", "first", tmp_path / "first.csv")
+    cli("dataset", "export", "first", "--output", tmp_path / "second.csv")
+    cli("dataset", "import", "second", tmp_path / "second.csv")
+    for name in ("first", "second"):
+        cli("dataset", "export", name, "--output", tmp_path / f"{name}.safetensors")
+    first, second = (load(tmp_path / f"{name}.safetensors")[0] for name in ("first", "second"))
+    assert sorted(first) == sorted(second) == ["x", "x.word"]
+    assert all(first[name].dtype == second[name].dtype and (first[name] == second[name]).all() for name in first)
+
+
+def test_export_of_files(cli, tmp_path):
+    (tmp_path / "photos/deep").mkdir(parents=True)
+    (tmp_path / "photos/a.bin").write_bytes(b"\0\1\2")
+    (tmp_path / "photos/deep/b.txt").write_text("text")
+    cli("dataset", "import", "photos", "--files", tmp_path / "photos")
+    cli("dataset", "export", "photos", "--output", f"{tmp_path}/out/")
+    assert (tmp_path / "out/a.bin").read_bytes() == b"\0\1\2" and (tmp_path / "out/deep/b.txt").read_text() == "text"
+    refused = cli("dataset", "export", "photos", "--format", "csv", check=False)
+    assert refused.returncode != 0 and "kept as files" in refused.stderr
