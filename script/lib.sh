@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE=1
 
 # What building, running and testing need, by their Debian names; "a|b" is satisfied by either.
 BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config ccache git ca-certificates
-    libjansson-dev libssl-dev libsqlite3-dev libmicrohttpd-dev libwslay-dev
+    libjansson-dev libssl-dev zlib1g-dev libsqlite3-dev libmicrohttpd-dev libwslay-dev
     libcurl4-openssl-dev|libcurl4-gnutls-dev libarchive-dev libzstd-dev libyaml-dev libblosc-dev libjq-dev
     uthash-dev libcmocka-dev"
 RUN_PACKAGES="runc|crun python3 python3-venv python3-numpy python3-sklearn"

@@ -51,8 +51,8 @@ static void reply_text(struct loop_request *request, int status, const char *tex
 static void answer_server(struct gateway *gateway, struct loop_request *request, const struct target *target)
 {
     oip_reply(request, 200,
-              json_build("{s:s, s:s, s:[s,s,s]}", "name", "slipway", "version", SLIPWAY_VERSION, "extensions",
-                         "binary_tensor_data", "statistics", "model_configuration"));
+              json_build("{s:s, s:s, s:[s,s,s,s]}", "name", "slipway", "version", SLIPWAY_VERSION, "extensions",
+                         "binary_tensor_data", "model_repository", "statistics", "model_configuration"));
 }
 
 static bool all_ready(const struct gateway *gateway)
@@ -129,6 +129,32 @@ static void answer_model_ready(struct gateway *gateway, struct loop_request *req
     oip_fail(request, endpoint && (route || !target->version) ? 503 : 404, ERROR_UNAVAILABLE, message);
 }
 
+/* Names and states, which the ready calls tell too. */
+static void answer_index(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    struct map_iterator it = {0};
+    json_t *list = json_array();
+
+    while (map_next(&gateway->routes.endpoints, &it)) {
+        const struct endpoint *endpoint = it.value;
+        const struct route *route;
+
+        list_for_each(route, &endpoint->routes, link) {
+            bool ready = route_is_ready(route);
+
+            json_array_append_new(list, json_build("{s:s, s:s, s:s, s:s}", "name", endpoint->name, "version",
+                                                   route->version, "state", ready ? "READY" : "UNAVAILABLE", "reason",
+                                                   ready ? "" : "no replica is ready"));
+        }
+    }
+    oip_reply(request, 200, list);
+}
+
+static void answer_load(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    oip_fail(request, 400, ERROR_UNSUPPORTED, "models are loaded and unloaded by deploying: slipway endpoint deploy");
+}
+
 static const struct surface surfaces[] = {
     {"POST", "/predict/", true, "", .codec = &predict_codec},
     {"POST", "/v2/models/", true, "/infer", .codec = &oip_codec},
@@ -136,6 +162,9 @@ static const struct surface surfaces[] = {
     {"GET", "/v2/models/", true, "/stats", .codec = &oip_stats_codec},
     {"GET", "/v2/models/", true, "/config", .codec = &oip_config_codec},
     {"GET", "/v2/models/", true, "", .codec = &oip_metadata_codec},
+    {"POST", "/v2/repository/index", .answer = answer_index},
+    {"POST", "/v2/repository/models/", true, "/load", .answer = answer_load},
+    {"POST", "/v2/repository/models/", true, "/unload", .answer = answer_load},
     {"GET", "/v2", .answer = answer_server},
     {"GET", "/v2/", .answer = answer_server},
     {"GET", "/v2/health/live", .answer = answer_live},
@@ -259,7 +288,7 @@ static uint64_t on_head(void *context, struct loop_request *request)
         return LIMIT_HTTP_DISCARD;
     }
     if (!target.surface->codec)
-        return 0;
+        return LIMIT_JSON_BODY; /* looked at by nobody; a client may send {} */
     endpoint = find_endpoint(gateway, request, &target);
     if (!endpoint)
         return LIMIT_HTTP_DISCARD;

@@ -5,6 +5,7 @@
  */
 #include <math.h>
 #include <string.h>
+#include "format/deflate.h"
 #include "format/frame.h"
 #include "format/wire.h"
 #include "gateway/call.h"
@@ -283,7 +284,7 @@ static int decode_raw(struct call *call, const char *body, size_t length, struct
     return finish_frame(call, &frame, error);
 }
 
-static int decode(struct call *call, const char *body, size_t length, struct error *error)
+static int decode_plain(struct call *call, const char *body, size_t length, struct error *error)
 {
     const char *header = loop_request_header(call->request, HEADER_LENGTH);
     int64_t n = (int64_t)length;
@@ -294,6 +295,23 @@ static int decode(struct call *call, const char *body, size_t length, struct err
     if (header && n == 0)
         return decode_raw(call, body, length, error);
     return decode_json(call, body, (size_t)n, (struct tail){body + n, length - (size_t)n}, error);
+}
+
+/* The header counts bytes of the unpacked body. */
+static int decode(struct call *call, const char *body, size_t length, struct error *error)
+{
+    const char *encoding = loop_request_header(call->request, "Content-Encoding");
+    int form = encoding ? deflate_form_parse(encoding) : DEFLATE_NONE;
+    cleanup_free char *plain = NULL;
+    size_t n;
+
+    if (form < 0)
+        return error_set(error, ERROR_INVALID, "Content-Encoding %.40s is not spoken here", encoding);
+    if (form == DEFLATE_NONE)
+        return decode_plain(call, body, length, error);
+    if (deflate_unpack(body, length, (size_t)call->endpoint->body_limit, &plain, &n, error) < 0)
+        return -1;
+    return decode_plain(call, plain, n, error);
 }
 
 /* -- tensors to JSON -- */
@@ -426,21 +444,25 @@ static int add_outputs(const struct wishes *wishes, json_t *outputs, struct strb
 
 static void send_reply(struct call *call, const json_t *reply, const struct strbuf *tail)
 {
-    cleanup_free char *text = json_text(reply);
-    size_t n = strlen(text);
-    char header[24], *body;
+    enum deflate_form form = deflate_form_accepted(loop_request_header(call->request, "Accept-Encoding"));
+    char *body = json_text(reply), header[24];
+    size_t n = strlen(body), packed_length;
+    cleanup_free char *plain = NULL;
 
-    if (!tail->length) {
-        loop_request_reply_take(call->request, 200, "application/json", text, n);
-        text = NULL;
-        return;
+    if (tail->length) {
+        snprintf(header, sizeof(header), "%zu", n);
+        loop_request_add_header(call->request, HEADER_LENGTH, header);
+        body = xrealloc(body, n + tail->length);
+        memcpy(body + n, tail->data, tail->length);
+        n += tail->length;
     }
-    snprintf(header, sizeof(header), "%zu", n);
-    loop_request_add_header(call->request, HEADER_LENGTH, header);
-    body = xmalloc(n + tail->length);
-    memcpy(body, text, n);
-    memcpy(body + n, tail->data, tail->length);
-    loop_request_reply_take(call->request, 200, "application/octet-stream", body, n + tail->length);
+    if (form != DEFLATE_NONE) {
+        plain = body;
+        deflate_pack(form, plain, n, &body, &packed_length);
+        n = packed_length;
+        loop_request_add_header(call->request, "Content-Encoding", deflate_form_name(form));
+    }
+    loop_request_reply_take(call->request, 200, tail->length ? "application/octet-stream" : "application/json", body, n);
 }
 
 static int encode(struct call *call, const char *body, size_t length, struct error *error)
