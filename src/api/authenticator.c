@@ -171,6 +171,11 @@ int authenticator_check(void *context, const char *token, const struct http_peer
         ret->scope = SCOPE_ADMIN;
         return 0;
     }
+    if (peer->is_local && daemon->gateway_uid && peer->uid == daemon->gateway_uid) {
+        ret->name = xstrdup("gateway");
+        ret->scope = SCOPE_INTROSPECT;
+        return 0;
+    }
     return error_set(error, ERROR_UNAUTHENTICATED,
                      "a token is needed: send 'Authorization: Bearer TOKEN'; 'slipway token create' makes one");
 }

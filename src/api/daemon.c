@@ -1,11 +1,14 @@
+#include <errno.h>
 #include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 #include "api/api.h"
 #include "api/authenticator.h"
 #include "api/daemon.h"
 #include "api/notify.h"
+#include "schedule/gateway-link.h"
 #include "schedule/orchestrator.h"
 #include "schedule/serving.h"
 #include "util/clock.h"
@@ -75,6 +78,22 @@ static int listen_on(struct daemon *daemon, const struct http_listen *listen, st
     return 0;
 }
 
+/* The gateway has no privileges and cannot reach slipway.sock: it has a socket of its own, on which it may ask
+ * what tokens are worth and nothing else. */
+static int open_introspection(struct daemon *daemon, struct error *error)
+{
+    cleanup_free char *socket = store_path(daemon->store, INTROSPECT_SOCKET);
+    const struct http_listen listen = {.unix_path = socket};
+
+    if (!daemon->gateway_uid)
+        return 0;
+    if (http_server_listen(daemon->control, &listen, NULL, error) < 0)
+        return -1;
+    if (chown(socket, daemon->gateway_uid, (gid_t)-1) < 0)
+        return error_set_errno(error, errno, "cannot give %s to the gateway", socket);
+    return 0;
+}
+
 /* Opens the sockets, so that their URLs are known; nobody gets an answer before the start. */
 static int open_control(struct daemon *daemon, const struct daemon_options *options, struct error *error)
 {
@@ -88,7 +107,8 @@ static int open_control(struct daemon *daemon, const struct daemon_options *opti
 
     if (fs_remove_all(spool, error) < 0 || fs_mkdir_all(spool, 0700, error) < 0 ||
         http_server_new(&server, &daemon->control, error) < 0 ||
-        listen_on(daemon, &(struct http_listen){.unix_path = socket}, error) < 0)
+        listen_on(daemon, &(struct http_listen){.unix_path = socket}, error) < 0 ||
+        open_introspection(daemon, error) < 0)
         return -1;
     for (size_t i = 0; options->listen && i < options->listen->count; i++) {
         struct http_listen listen = {.address = options->listen->items[i], .certificate = options->certificate,
@@ -113,6 +133,7 @@ static int start_schedule(struct daemon *daemon, const struct daemon_options *op
         .serve = options->serve,
         .certificate = options->certificate,
         .key = options->key,
+        .gateway_uid = daemon->gateway_uid,
     };
 
     if (orchestrator_new(daemon->store, &orchestrator, &daemon->orchestrator, error) < 0)
@@ -141,6 +162,7 @@ int daemon_new(const struct daemon_options *options, struct daemon **ret_daemon,
     if (store_open(&store, &daemon->store, error) < 0)
         return -1;
     daemon->auth = authenticator_new(daemon->store);
+    daemon->gateway_uid = options->serve ? serving_gateway_uid() : 0;
     if (open_control(daemon, options, error) < 0 || start_schedule(daemon, options, error) < 0 ||
         http_server_start(daemon->control, error) < 0)
         return -1;

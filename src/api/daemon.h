@@ -18,6 +18,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include "http/server.h"
 #include "store/store.h"
 #include "util/error.h"
@@ -48,6 +49,7 @@ struct daemon {
     struct authenticator *auth;
     struct loop *loop;    /* of the main thread: signals */
     struct strvec urls;   /* of the control port; the Unix socket first */
+    uid_t gateway_uid;    /* the gateway's own user, who may ask what tokens are worth; 0: it has none */
     char *serve_url;      /* "http://127.0.0.1:8480"; NULL: no gateway */
     int64_t started_ms;   /* wall clock */
 };

@@ -189,7 +189,7 @@ static int grant(struct http_request *request, struct http_response *response, s
 }
 
 const struct http_route oauth_routes[] = {
-    {"POST", "/api/v1/oauth2/introspect", SCOPE_ADMIN, introspect, "say what a token is worth (RFC 7662)",
+    {"POST", "/api/v1/oauth2/introspect", SCOPE_INTROSPECT, introspect, "say what a token is worth (RFC 7662)",
      .request = &introspect_schema, .response = &introspection_schema, .body = HTTP_BODY_FORM,
      .body_limit = 4 * LIMIT_TOKEN, .tag = "tokens"},
     {"POST", "/api/v1/oauth2/token", SCOPE_NONE, grant, "issue a short-lived token for client credentials (RFC 6749)",

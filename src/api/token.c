@@ -2,6 +2,7 @@
 #include "api/api.h"
 #include "api/daemon.h"
 #include "core/token.h"
+#include "schedule/serving.h"
 #include "util/limits.h"
 
 #define TTL_MAX_MS 3.2e11 /* ten years */
@@ -81,8 +82,13 @@ static int delete_token(struct http_request *request, struct http_response *resp
     if (db_begin_write(daemon->store->db, &tx, error) < 0 ||
         token_revoke(&tx, http_path_param(request, "name"), NULL, request->principal->name, error) < 0)
         return -1;
+    if (db_commit(&tx, error) < 0)
+        return -1;
+    /* With it may have ended others that were issued for it: the gateway asks anew for all. */
+    if (daemon->serving)
+        serving_revoke(daemon->serving, NULL);
     response->status = 204;
-    return db_commit(&tx, error);
+    return 0;
 }
 
 static const struct http_query_row list_query[] = {

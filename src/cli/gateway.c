@@ -1,5 +1,6 @@
 #include "cli/gateway.h"
 #include "gateway/gateway.h"
+#include "util/parse.h"
 
 static const struct option gateway_options[] = {
     {"directory", 'd', "DIR", "where control.sock and worker.sock are made", false},
@@ -10,6 +11,7 @@ static const struct option gateway_options[] = {
     {"introspect", 0, "URL", "introspection server: unix:PATH or an http URL", false},
     {"introspect-token", 0, "TOKEN", "bearer token for the introspection server", false},
     {"token-ttl", 0, "TIME", "most time that a good token is remembered (60s)", false},
+    {"user", 0, "UID", "become this user when the sockets are open", false},
     {"grace", 0, "TIME", "for running requests at SIGTERM (30s)", false},
     {},
 };
@@ -27,6 +29,13 @@ static int run_gateway(struct invocation *invocation, struct error *error)
     options.key = option_value(invocation, "key");
     options.introspect = option_value(invocation, "introspect");
     options.introspect_token = option_value(invocation, "introspect-token");
+    if (option_value(invocation, "user")) {
+        int64_t user;
+
+        if (parse_int(option_value(invocation, "user"), 1, UINT32_MAX - 1, &user, error) < 0)
+            return error_wrap(error, "--user");
+        options.user = (uid_t)user;
+    }
     if (option_duration_ms(invocation, "token-ttl", &options.token_ttl_ms, error) < 0 ||
         option_duration_ms(invocation, "grace", &options.grace_ms, error) < 0)
         return -1;

@@ -258,6 +258,49 @@ char *gate_translate(const char *rule)
     return program;
 }
 
+/* The name behind ".metrics": .metrics.NAME or .metrics["NAME"]. Returns its length, 0 if none is there. */
+static size_t named_metric(const char *p, const char **ret_name)
+{
+    size_t length;
+
+    if (strncmp(p, "[\"", 2) == 0) {
+        length = strcspn(p + 2, "\"\\");
+        *ret_name = p + 2;
+        return strncmp(p + 2 + length, "\"]", 2) == 0 ? length : 0;
+    }
+    if (*p != '.' || (!isalpha((unsigned char)p[1]) && p[1] != '_'))
+        return 0;
+    for (length = 1; isalnum((unsigned char)p[1 + length]) || p[1 + length] == '_'; length++)
+        ;
+    *ret_name = p + 1;
+    return length;
+}
+
+char *gate_missing(const char *program, const json_t *document)
+{
+    static const char word[] = ".metrics", prefix[] = ".champion";
+    const json_t *champion = json_object_get(document, "champion");
+    struct strbuf text = STRBUF_INIT(LIMIT_RULE);
+
+    for (const char *at = strstr(program, word); at; at = strstr(at + 1, word)) {
+        bool of_champion = (size_t)(at - program) >= strlen(prefix) &&
+                           strncmp(at - strlen(prefix), prefix, strlen(prefix)) == 0;
+        const char *start;
+        size_t length = named_metric(at + strlen(word), &start);
+        cleanup_free char *name = length ? xstrndup(start, length) : NULL, *full = NULL;
+
+        if (!name || (of_champion && !json_is_object(champion)) ||
+            json_is_number(json_object_get(json_object_get(of_champion ? champion : document, "metrics"), name)))
+            continue;
+        full = xasprintf("%s%s", of_champion ? CHAMPION : "", name);
+        if (!text.length || !strstr(text.data, full))
+            strbuf_addf(&text, "%s%s", text.length ? ", " : "", full);
+    }
+    if (!text.length)
+        strbuf_release(&text);
+    return text.length ? strbuf_detach(&text, NULL) : NULL;
+}
+
 int gate_check(const char *rule, const char *alias, struct error *error)
 {
     cleanup_free char *program = NULL;

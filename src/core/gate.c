@@ -186,6 +186,19 @@ static void judge(struct decision *d, const json_t *values)
         decide(d, "rejected", reason ? reason : "the rule gives false");
 }
 
+/* What a jq program was given as null is part of why it decided so. The short form says it by itself. */
+static void add_missing(struct decision *d, const char *program)
+{
+    cleanup_free char *missing = strcmp(program, d->rule) == 0 ? gate_missing(program, d->document) : NULL;
+    char *reason;
+
+    if (!missing)
+        return;
+    reason = xasprintf("%s (missing: %s)", d->reason, missing);
+    free(d->reason);
+    d->reason = reason;
+}
+
 static void evaluate(struct store *store, struct decision *d)
 {
     cleanup_error struct error error = ERROR_INIT;
@@ -205,6 +218,7 @@ static void evaluate(struct store *store, struct decision *d)
         judge(d, values);
     else
         decide(d, "failed", error.message);
+    add_missing(d, program);
 }
 
 static int announce(struct db_tx *tx, const struct decision *d, const json_t *seen, struct error *error)

@@ -22,7 +22,10 @@
  * The short form is comparisons of metrics and numbers, joined by "and", "or", "not" and parentheses:
  *     accuracy >= 0.95 and (champion == null or accuracy >= champion.accuracy - 0.01)
  *     loss < champion.loss
- * A metric that is missing or not finite makes its comparison false; without a champion a comparison with
+ * A jq program that reads a missing metric gets null, and null is less than any number: `.metrics.loss < 0.5` is
+ * true for a run that reports no loss. The reason of the verdict names the metrics that were missing.
+ *
+ * In the short form a metric that is missing or not finite makes its comparison false; without a champion a comparison with
  * it is true (the first model has nothing to beat).
  */
 #pragma once
@@ -37,6 +40,10 @@ int gate_check(const char *rule, const char *alias, struct error *error);
 
 /* The jq program of a rule; to be freed. Text that is not in short form is returned as it is. */
 char *gate_translate(const char *rule);
+
+/* "accuracy, champion.loss": metrics that a jq program reads by name and that the document does not have, or not
+ * as a number; to be freed. NULL: none. They are null to jq, which sorts null before all numbers. */
+char *gate_missing(const char *program, const json_t *document);
 
 /* Asks for a verdict on the newest version that the run made. A second call for a run changes nothing. The
  * final metrics of the run are read when it is decided. */

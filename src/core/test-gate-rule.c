@@ -85,10 +85,37 @@ static void test_check(void **state)
     assert_error(gate_check(NULL, NULL, &error), &error, ERROR_INVALID, "rule");
 }
 
+static void test_missing(void **state)
+{
+    static const struct {
+        const char *program, *document, *expected;
+    } rows[] = {
+        {".metrics.accuracy > 0.5", FIRST, NULL},
+        {".metrics.nosuch < 0.5", FIRST, "nosuch"},
+        {".metrics.loss < 0.5", FIRST, "loss"}, /* null: not finite */
+        {".metrics[\"eval/top-5\"] < .metrics[\"eval/none\"]", FIRST, "eval/none"},
+        {".metrics.nosuch < 1 or .metrics.nosuch > 2 or .metrics.loss > 1", FIRST, "nosuch, loss"},
+        {".metrics.accuracy > .champion.metrics.accuracy", FIRST, NULL}, /* there is no champion */
+        {".metrics.accuracy > .champion.metrics.loss", SECOND, "champion.loss"},
+        {".metrics | .accuracy", FIRST, NULL},
+        {".metrics[\"broken", FIRST, NULL},
+        {".metrics", FIRST, NULL},
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        cleanup_json json_t *document = json_parse(rows[i].document, strlen(rows[i].document), NULL);
+        cleanup_free char *missing = gate_missing(rows[i].program, document);
+
+        if (rows[i].expected ? !missing || strcmp(missing, rows[i].expected) != 0 : missing != NULL)
+            fail_msg("'%s' → %s, not %s", rows[i].program, missing ?: "none", rows[i].expected ?: "none");
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_short_form),
+        cmocka_unit_test(test_missing),
         cmocka_unit_test(test_reason_shows_what_was_seen),
         cmocka_unit_test(test_check),
     };

@@ -21,6 +21,7 @@ struct control {
     struct loop_source *source;
     uint32_t events;
     struct strbuf input, output;
+    int gift; /* descriptor that goes with the next bytes; -1: none */
 };
 
 static void on_client(void *userdata, uint32_t events);
@@ -42,9 +43,10 @@ static void flush(struct control *control)
     uint32_t events;
 
     while (control->output.length) {
-        ssize_t n = send(control->fd, control->output.data, control->output.length, MSG_NOSIGNAL | MSG_DONTWAIT);
+        ssize_t n = net_send_fd(control->fd, control->output.data, control->output.length, control->gift);
 
         if (n > 0) {
+            control->gift = -1;
             strbuf_consume(&control->output, (size_t)n);
         } else if (errno == EAGAIN) {
             break;
@@ -98,6 +100,7 @@ static int op_configure(struct control *control, const json_t *request, json_t *
     if (routes_check(request, error) < 0)
         return -1;
     routes_apply(&control->gateway->routes, control->gateway, request);
+    loop_server_hold(control->gateway->server, false);
     json_set_int(reply, "switch_us", (clock_monotonic_ns() - begun) / NS_PER_US);
     return 0;
 }
@@ -193,10 +196,19 @@ static int op_revoke(struct control *control, const json_t *request, json_t *rep
     return 0;
 }
 
+/* The daemon keeps a copy of the listening socket: it hands it to our successor. */
+static int op_listener(struct control *control, const json_t *request, json_t *reply, struct error *error)
+{
+    control->gift = loop_server_listener(control->gateway->server);
+    json_set_bool(reply, "attached", control->gift >= 0);
+    return 0;
+}
+
 static const struct {
     const char *name;
     op_fn fn;
 } ops[] = {
+    {"listener", op_listener},
     {"configure", op_configure},
     {"status", op_status},
     {"revoke", op_revoke},
@@ -310,6 +322,7 @@ static void on_connect(void *userdata, uint32_t events)
     }
     hang_up(control, "a newer one came");
     control->fd = fd;
+    control->gift = -1;
     control->events = EPOLLIN;
     strbuf_init(&control->input, LIMIT_CONTROL_LINE);
     strbuf_init(&control->output, LIMIT_CONTROL_LINE);

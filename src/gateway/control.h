@@ -54,6 +54,8 @@
  * "auth": the flows {"requests","no_token","bad_token","forbidden","cache_hits","introspections",
  * "introspection_failures","reached_model"}.
  *
+ * listener answers {"attached":true} and attaches (SCM_RIGHTS) a copy of the first listening socket.
+ *
  * revoke forgets one token (by the SHA-256 of its text) or, without "sha256", all: the next request with it
  * asks the introspection server again.
  */

@@ -1,8 +1,11 @@
 #include <errno.h>
+#include <grp.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/time.h>
+#include <unistd.h>
 #include "gateway/call.h"
 #include "gateway/gateway.h"
 #include "gateway/listener.h"
@@ -70,8 +73,22 @@ static int open_all(struct gateway *gateway, struct error *error)
     if (fs_mkdir_all(gateway->options->directory, 0755, error) < 0 || bearer_new(gateway, &gateway->auth, error) < 0 ||
         workers_open(gateway, workers, &gateway->workers, error) < 0 || listener_open(gateway, error) < 0)
         return -1;
+    /* A successor knows nothing yet: who waited through the change goes on waiting for the routes. */
+    if (gateway->options->listen && gateway->options->listen[0] && strncmp(gateway->options->listen[0], "fd:", 3) == 0)
+        loop_server_hold(gateway->server, true);
     /* Last: who can connect here finds everything in place. */
     return control_open(gateway, control, &gateway->control, error);
+}
+
+/* From here on a mistake in what strangers reach cannot cost more than the gateway itself. */
+static int drop_privileges(uid_t user, struct error *error)
+{
+    if (!user)
+        return 0;
+    if (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0 ||
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+        return error_set_errno(error, errno, "cannot become the user %u", (unsigned)user);
+    return 0;
 }
 
 static void close_all(struct gateway *gateway)
@@ -95,6 +112,8 @@ int gateway_run(const struct gateway_options *options, struct error *error)
     loop_add_signal(gateway.loop, SIGTERM, on_stop_signal, &gateway);
     loop_add_signal(gateway.loop, SIGINT, on_stop_signal, &gateway);
     result = open_all(&gateway, error);
+    if (result == 0)
+        result = drop_privileges(options->user, error);
     if (result == 0) {
         start_watchdog();
         loop_run(gateway.loop);

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <sys/types.h>
 #include "gateway/auth.h"
 #include "gateway/control.h"
 #include "gateway/route.h"
@@ -22,12 +23,14 @@
 
 struct gateway_options {
     const char *directory;
-    const char *const *listen;  /* addresses, ended by NULL */
+    const char *const *listen;  /* addresses, ended by NULL; "fd:7": a listening socket that was
+                                 * inherited; it is served from the first configure on */
     const char *unix_path;      /* also listen there; NULL: not */
     const char *certificate, *key;
     const char *introspect;     /* "unix:/path", "http://host:port/path"; NULL: only public endpoints work */
     const char *introspect_path; /* of a Unix socket; NULL: /api/v1/oauth2/introspect */
     const char *introspect_token; /* bearer token for an external server; NULL: none */
+    uid_t user;                 /* becomes this user when everything is open; 0: stays what it is */
     int64_t token_ttl_ms;       /* most time that a good token is remembered */
     int64_t grace_ms;           /* for running requests at SIGTERM */
 };

@@ -9,6 +9,7 @@
 
 static const char *const scope_names[] = {
     [SCOPE_NONE] = "none",
+    [SCOPE_INTROSPECT] = "introspect",
     [SCOPE_VIEW] = "view",
     [SCOPE_DEVELOP] = "develop",
     [SCOPE_ADMIN] = "admin",

@@ -27,6 +27,7 @@
 /* What a token may do. Each includes those below it, except predict. */
 enum http_scope {
     SCOPE_NONE,    /* no token needed */
+    SCOPE_INTROSPECT, /* ask what tokens are worth: the gateway */
     SCOPE_VIEW,    /* read everything in the token's project */
     SCOPE_DEVELOP, /* change things in the token's project */
     SCOPE_ADMIN,   /* everything everywhere: tokens, projects, gc, backup */

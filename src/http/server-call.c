@@ -106,6 +106,7 @@ static int find_token(struct call *call, const char **ret_token, struct error *e
 
 static const char *const scope_names[] = {
     [SCOPE_NONE] = "none",
+    [SCOPE_INTROSPECT] = "introspect",
     [SCOPE_VIEW] = "view",
     [SCOPE_DEVELOP] = "develop",
     [SCOPE_ADMIN] = "admin",

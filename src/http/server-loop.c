@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
@@ -13,6 +14,7 @@
 #include "util/limits.h"
 #include "util/list.h"
 #include "util/net.h"
+#include "util/parse.h"
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
@@ -774,6 +776,22 @@ struct loop_server *loop_server_free(struct loop_server *server)
     return NULL;
 }
 
+/* Whoever started us keeps a copy: who connects while nobody accepts waits for our successor. */
+static int take_socket(const char *text, int *ret_fd, struct net_address *ret_bound, struct error *error)
+{
+    struct net_address bound = {.length = sizeof(bound.storage)};
+    int64_t fd;
+
+    if (parse_int(text, 3, INT32_MAX, &fd, error) < 0)
+        return -1;
+    if (getsockname((int)fd, (struct sockaddr *)&bound.storage, &bound.length) < 0 ||
+        fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl((int)fd, F_SETFL, O_NONBLOCK) < 0)
+        return error_set_errno(error, errno, "descriptor %s is no listening socket", text);
+    *ret_bound = bound;
+    *ret_fd = (int)fd;
+    return 0;
+}
+
 static int open_socket(const struct loop_listen *listen, const char *scheme, int *ret_fd, char **ret_url,
                        struct error *error)
 {
@@ -785,9 +803,13 @@ static int open_socket(const struct loop_listen *listen, const char *scheme, int
         *ret_url = xasprintf("unix:%s", listen->unix_path);
         return net_listen_unix(listen->unix_path, 0666, SOMAXCONN, ret_fd, error);
     }
-    if (net_parse(listen->address, &address, error) < 0 ||
-        net_listen(&address, SOMAXCONN, ret_fd, &bound, error) < 0)
+    if (strncmp(listen->address, "fd:", 3) == 0) {
+        if (take_socket(listen->address + 3, ret_fd, &bound, error) < 0)
+            return -1;
+    } else if (net_parse(listen->address, &address, error) < 0 ||
+               net_listen(&address, SOMAXCONN, ret_fd, &bound, error) < 0) {
         return -1;
+    }
     setsockopt(*ret_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)); /* accepted sockets inherit it */
     *ret_url = xasprintf("%s://%s", scheme, net_format(&bound, text));
     return 0;
@@ -819,6 +841,22 @@ int loop_server_listen(struct loop_server *server, const struct loop_listen *lis
     if (ret_url)
         *ret_url = steal_ptr(url);
     return 0;
+}
+
+int loop_server_listener(const struct loop_server *server)
+{
+    const struct listener *listener = list_first(&server->listeners, struct listener, link);
+
+    return listener ? listener->fd : -1;
+}
+
+void loop_server_hold(struct loop_server *server, bool hold)
+{
+    struct listener *listener;
+
+    list_for_each(listener, &server->listeners, link)
+        if (listener->source)
+            loop_update_fd(listener->source, hold ? 0 : EPOLLIN);
 }
 
 void loop_server_drain(struct loop_server *server)

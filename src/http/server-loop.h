@@ -46,12 +46,16 @@ struct loop_server *loop_server_free(struct loop_server *server);
 
 struct loop_listen {
     const char *unix_path; /* what was there is replaced; mode 0666: who may connect is the directory's matter */
-    const char *address;   /* "127.0.0.1:8480", "[::1]:0" */
+    const char *address;   /* "127.0.0.1:8480", "[::1]:0", or "fd:7": a socket that listens already; it is taken */
     const char *certificate, *key; /* PEM files; both or neither */
 };
 /* *ret_url is to be freed; may be NULL. */
 int loop_server_listen(struct loop_server *server, const struct loop_listen *listen, char **ret_url,
                        struct error *error);
+/* The descriptor of the first listener, for who wants a copy; -1: there is none. */
+int loop_server_listener(const struct loop_server *server);
+/* Who connects waits, or waits no more. */
+void loop_server_hold(struct loop_server *server, bool hold);
 /* Accepts no new connection; open ones are closed after their next reply. */
 void loop_server_drain(struct loop_server *server);
 /* Requests that were received and are not answered. */

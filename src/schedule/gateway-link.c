@@ -52,6 +52,11 @@ struct gateway_link {
     int64_t log_from; /* what the present process writes begins here */
     char *problem;    /* as on_problem has told */
 
+    /* The socket of the serving port, which every gateway inherits: who connects while one is started again
+     * waits for its successor. Of a gateway that an earlier daemon started it is fetched. -1: not yet. */
+    int listen_fd;
+    char address[NET_TEXT_SIZE];
+
     int fd;
     struct loop_source *on_io;
     struct strbuf input, output;
@@ -71,7 +76,7 @@ static void set_timer(struct gateway_link *link, int64_t delay_ns, loop_fn fn)
 static void set_problem(struct gateway_link *link, const char *message)
 {
     if (message && (!link->problem || strcmp(link->problem, message) != 0))
-        log_warning("the gateway has ended and is started again", "reason", message);
+        log_warning("the gateway is not there, tried again", "reason", message);
     if (message ? link->problem && strcmp(link->problem, message) == 0 : !link->problem)
         return;
     free(link->problem);
@@ -166,8 +171,13 @@ static void receive(struct gateway_link *link)
 {
     for (;;) {
         char *room = strbuf_reserve(&link->input, 16384);
-        ssize_t n = room ? recv(link->fd, room, 16384, MSG_DONTWAIT) : 0;
+        int passed = -1;
+        ssize_t n = room ? net_receive_fd(link->fd, room, 16384, &passed) : 0;
 
+        if (passed >= 0) {
+            cleanup_close_(&link->listen_fd);
+            link->listen_fd = passed;
+        }
         if (n > 0) {
             strbuf_commit(&link->input, (size_t)n);
             continue;
@@ -226,6 +236,8 @@ static void try_connect(void *userdata)
     fcntl(link->fd, F_SETFL, O_NONBLOCK);
     link->on_io = loop_add_fd(link->loop, link->fd, EPOLLIN, on_io, link);
     link->state = LINK_UP;
+    if (link->listen_fd < 0)
+        gateway_link_call(link, json_build("{s:s}", "op", "listener"), NULL, NULL);
     set_problem(link, NULL);
     link->options.on_up(link->options.userdata);
 }
@@ -336,9 +348,17 @@ static int watch(struct gateway_link *link, struct error *error)
     return 0;
 }
 
+/* What it was started with: another daemon with other wishes replaces it. */
+static char *arguments_of(const struct gateway_link *link)
+{
+    cleanup_free char *joined = strvec_join(&link->argv, "\n");
+
+    return xasprintf("%s\n--listen\n%s", joined, link->address);
+}
+
 static int write_record(struct gateway_link *link, struct error *error)
 {
-    cleanup_free char *arguments = strvec_join(&link->argv, "\n"), *text = NULL;
+    cleanup_free char *arguments = arguments_of(link), *text = NULL;
     cleanup_json json_t *record =
         json_build("{s:i, s:I, s:s, s:s}", "pid", (int)link->process.pid, "start_time",
                    (json_int_t)link->process.start_time, "url", link->url, "arguments", arguments);
@@ -363,18 +383,36 @@ static int open_log(struct gateway_link *link, struct error *error)
     return fd;
 }
 
+static int open_listener(struct gateway_link *link, struct error *error)
+{
+    struct net_address address;
+
+    if (link->listen_fd >= 0)
+        return 0;
+    if (net_parse(link->address, &address, error) < 0)
+        return -1;
+    return net_listen(&address, SOMAXCONN, &link->listen_fd, NULL, error);
+}
+
 /* Fails only if no process could be made; one that ends at once is tried again. */
 static int start(struct gateway_link *link, struct error *error)
 {
+    cleanup_strvec struct strvec argv = STRVEC_INIT;
     cleanup_close int log_fd = open_log(link, error);
-    struct proc_spawn spawn = {.argv = (const char *const *)link->argv.items,
-                               .directory = "/",
+    struct proc_spawn spawn = {.directory = "/",
                                .stdin_fd = -1,
                                .stdout_fd = log_fd,
                                .stderr_fd = log_fd,
+                               .pass_fds = &link->listen_fd,
+                               .n_pass_fds = 1,
                                .new_session = true};
     pid_t pid;
 
+    for (size_t i = 0; i < link->argv.count; i++)
+        strvec_push(&argv, link->argv.items[i]);
+    strvec_push(&argv, "--listen");
+    strvec_pushf(&argv, "fd:%d", link->listen_fd);
+    spawn.argv = (const char *const *)argv.items;
     if (log_fd < 0 || proc_spawn(&spawn, &pid, error) < 0)
         return -1;
     /* A child that nobody has waited for can be identified, dead or alive. */
@@ -390,19 +428,30 @@ static int start(struct gateway_link *link, struct error *error)
     return 0;
 }
 
+/* A port that is taken may be free later. */
+static void start_or_retry(struct gateway_link *link)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    cleanup_free char *message = NULL;
+
+    if (open_listener(link, &error) == 0 && start(link, &error) == 0)
+        return;
+    if (!link->delay_ns)
+        link->delay_ns = 50 * NS_PER_MS;
+    message = xasprintf("cannot start: %s", error.message);
+    set_problem(link, message);
+    start_later(link);
+}
+
 static void start_now(void *userdata)
 {
     struct gateway_link *link = userdata;
-    cleanup_error struct error error = ERROR_INIT;
 
     link->timer = NULL;
     link->delay_ns = link->delay_ns ? 2 * link->delay_ns : 50 * NS_PER_MS;
     if (link->delay_ns > LAST_DELAY)
         link->delay_ns = LAST_DELAY;
-    if (start(link, &error) < 0) {
-        log_error("cannot start the gateway", "error", error.message);
-        start_later(link);
-    }
+    start_or_retry(link);
 }
 
 static void start_later(struct gateway_link *link)
@@ -429,7 +478,7 @@ static void replace(const struct proc_id *process)
 static bool attach(struct gateway_link *link)
 {
     cleanup_json json_t *record = json_parse_file(link->record_path, LIMIT_CONFIG_FILE, NULL);
-    cleanup_free char *arguments = strvec_join(&link->argv, "\n");
+    cleanup_free char *arguments = arguments_of(link);
     struct proc_id process = {.pid = (pid_t)json_get_int(record, "pid", 0),
                               .start_time = (uint64_t)json_get_int(record, "start_time", 0)};
 
@@ -443,35 +492,49 @@ static bool attach(struct gateway_link *link)
     return watch(link, NULL) == 0;
 }
 
-/* The address with a port: the one of the gateway that ran last where a free one is wanted. */
-static int choose_address(struct gateway_link *link, const char *listen, char ret_text[NET_TEXT_SIZE],
-                          struct error *error)
+static bool wants_any_port(const struct gateway_link *link)
+{
+    size_t length = strlen(link->options.listen);
+
+    return length >= 2 && strcmp(link->options.listen + length - 2, ":0") == 0;
+}
+
+/* The address to listen on. For port 0 that of the gateway that ran last, where it is free or ours; else any. */
+static int choose_address(struct gateway_link *link, struct error *error)
 {
     cleanup_json json_t *record = json_parse_file(link->record_path, LIMIT_CONFIG_FILE, NULL);
-    const char *last = json_get_string(record, "url", "");
-    struct net_address address, bound;
-    size_t length = strlen(listen);
-    int fd;
+    const char *listen = link->options.listen, *last = strstr(json_get_string(record, "url", ""), "://");
+    struct net_address address;
 
     if (net_parse(listen, &address, error) < 0)
         return -1;
-    if (length < 2 || strcmp(listen + length - 2, ":0") != 0) {
-        net_format(&address, ret_text);
-        return 0;
-    }
-    last = strstr(last, "://");
-    if (last) {
-        snprintf(ret_text, NET_TEXT_SIZE, "%s", last + 3);
-        return 0;
-    }
-    if (net_listen(&address, 1, &fd, &bound, error) < 0)
-        return -1;
-    close(fd);
-    net_format(&bound, ret_text);
+    net_format(&address, link->address);
+    if (last && wants_any_port(link))
+        snprintf(link->address, sizeof(link->address), "%s", last + 3);
     return 0;
 }
 
-static void build_argv(struct gateway_link *link, const char *address)
+/* The first time. A port that is taken is a problem that may pass. */
+static int first_listener(struct gateway_link *link, struct error *error)
+{
+    cleanup_error struct error taken = ERROR_INIT;
+    struct net_address address, bound;
+
+    if (open_listener(link, &taken) < 0) {
+        if (!wants_any_port(link))
+            return 0;
+        if (net_parse(link->options.listen, &address, error) < 0 ||
+            net_listen(&address, SOMAXCONN, &link->listen_fd, NULL, error) < 0)
+            return -1;
+    }
+    bound.length = sizeof(bound.storage);
+    if (getsockname(link->listen_fd, (struct sockaddr *)&bound.storage, &bound.length) < 0)
+        return error_set_errno(error, errno, "cannot tell the serving port");
+    net_format(&bound, link->address);
+    return 0;
+}
+
+static void build_argv(struct gateway_link *link)
 {
     const struct gateway_link_options *o = &link->options;
     cleanup_free char *self = o->program ? xstrdup(o->program) : proc_self_path();
@@ -480,10 +543,12 @@ static void build_argv(struct gateway_link *link, const char *address)
     strvec_push(&link->argv, "gateway");
     strvec_push(&link->argv, "--directory");
     strvec_push(&link->argv, link->directory);
-    strvec_push(&link->argv, "--listen");
-    strvec_push(&link->argv, address);
     strvec_push(&link->argv, "--introspect");
-    strvec_pushf(&link->argv, "unix:%s/slipway.sock", o->data_directory);
+    strvec_pushf(&link->argv, "unix:%s/%s", o->data_directory, o->user ? INTROSPECT_SOCKET : "slipway.sock");
+    if (o->user) {
+        strvec_push(&link->argv, "--user");
+        strvec_pushf(&link->argv, "%u", (unsigned)o->user);
+    }
     if (o->certificate) {
         strvec_push(&link->argv, "--certificate");
         strvec_push(&link->argv, o->certificate);
@@ -496,11 +561,11 @@ int gateway_link_new(struct loop *loop, const struct gateway_link_options *optio
                      struct error *error)
 {
     struct gateway_link *link = xnew0(struct gateway_link);
-    char address[NET_TEXT_SIZE];
+    bool is_attached;
 
     link->loop = loop;
     link->options = *options;
-    link->pidfd = link->fd = -1;
+    link->pidfd = link->fd = link->listen_fd = -1;
     list_init(&link->calls);
     strbuf_init(&link->input, LIMIT_CONTROL_LINE);
     strbuf_init(&link->output, OUTPUT_LIMIT);
@@ -509,12 +574,15 @@ int gateway_link_new(struct loop *loop, const struct gateway_link_options *optio
     link->log_path = fs_join(link->directory, "log");
     link->record_path = fs_join(options->data_directory, "gateway.json");
 
-    if (fs_mkdir_all(link->directory, 0711, error) < 0 || choose_address(link, options->listen, address, error) < 0)
+    if (fs_mkdir_all(link->directory, 0711, error) < 0 || choose_address(link, error) < 0)
         goto fail;
-    link->url = xasprintf("%s://%s", options->certificate ? "https" : "http", address);
-    build_argv(link, address);
-    if (!attach(link) && start(link, error) < 0)
+    build_argv(link);
+    is_attached = attach(link);
+    if (!is_attached && first_listener(link, error) < 0)
         goto fail;
+    link->url = xasprintf("%s://%s", options->certificate ? "https" : "http", link->address);
+    if (!is_attached)
+        start_or_retry(link);
     *ret_link = link;
     return 0;
 fail:
@@ -529,8 +597,8 @@ struct gateway_link *gateway_link_free(struct gateway_link *link)
     disconnect(link);
     loop_remove(link->on_exit);
     loop_remove(link->timer);
-    if (link->pidfd >= 0)
-        close(link->pidfd);
+    cleanup_close_(&link->pidfd);
+    cleanup_close_(&link->listen_fd);
     strvec_release(&link->argv);
     strbuf_release(&link->input);
     strbuf_release(&link->output);

@@ -7,24 +7,30 @@
  *       └── attach (gateway.json names a living process) ──▶ starting┘
  *
  * DATA/gateway.json holds {"pid","start_time","url","arguments"} of the process, so that the next daemon
- * finds it. One that was started with other arguments is ended and replaced. One that ends at once, because
- * its port is taken, say, is tried again, too; on_problem tells what it said. All functions and callbacks
+ * finds it. The serving port's socket is ours and inherited by every gateway, so that its end refuses nobody.
+ * One that was started with other arguments is ended and replaced. One that ends at once is tried again;
+ * on_problem tells what it said, or that the port is taken. All functions and callbacks
  * belong to the loop's thread.
  */
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include "util/error.h"
 #include "util/json.h"
 #include "util/loop.h"
 
 struct gateway_link;
 
+/* In the data directory: where a gateway with a user of its own asks what tokens are worth. */
+#define INTROSPECT_SOCKET "introspect.sock"
+
 struct gateway_link_options {
     const char *data_directory;    /* absolute */
     const char *listen;            /* port 0: a free one, kept over restarts */
     const char *certificate, *key; /* NULL: no TLS */
     const char *program;           /* NULL: this executable */
+    uid_t user;                    /* what it becomes, with the socket INTROSPECT_SOCKET; 0: it stays what we are */
     /* The connection is up, for the first time or again: whatever was sent before is to be sent again. */
     void (*on_up)(void *userdata);
     /* A worker's state, as the gateway tells it; message may be NULL. */

@@ -1,6 +1,8 @@
+#include <pwd.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "core/gate.h"
 #include "core/package.h"
 #include "schedule/serving-internal.h"
@@ -805,6 +807,19 @@ void serving_revoke(struct serving *s, const char *sha256)
 
 /* -- life -- */
 
+#define GATEWAY_USER "slipway-gateway"
+#define GATEWAY_UID  199999 /* below those of containers (engine/local.c) */
+
+uid_t serving_gateway_uid(void)
+{
+    const struct passwd *entry;
+
+    if (geteuid() != 0)
+        return 0;
+    entry = getpwnam(GATEWAY_USER);
+    return entry ? entry->pw_uid : GATEWAY_UID;
+}
+
 static int open_link(struct serving *s, const struct serving_options *options, struct error *error)
 {
     const struct gateway_link_options link_options = {
@@ -813,6 +828,7 @@ static int open_link(struct serving *s, const struct serving_options *options, s
         .certificate = options->certificate,
         .key = options->key,
         .program = options->program,
+        .user = options->gateway_uid,
         .on_up = on_gateway_up,
         .on_replica = on_gateway_replica,
         .on_problem = on_gateway_problem,

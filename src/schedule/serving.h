@@ -19,16 +19,22 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/types.h>
 #include "schedule/orchestrator.h"
 #include "store/store.h"
 #include "util/json.h"
 
 struct serving;
 
+/* The user that the gateway becomes: "slipway-gateway" where there is one, else a number that nobody has.
+ * 0 where we are not root: it stays what we are. */
+uid_t serving_gateway_uid(void);
+
 struct serving_options {
     const char *serve;             /* "127.0.0.1:8480"; port 0 takes a free one; NULL: no gateway, no endpoints */
     const char *certificate, *key; /* PEM files of the serving port; NULL: no TLS */
     const char *program;           /* the slipway executable; NULL: this one */
+    uid_t gateway_uid;             /* the gateway's; 0: ours */
 };
 
 /* Between orchestrator_new and orchestrator_start: registers with the engine's events, finds or starts the

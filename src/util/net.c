@@ -195,3 +195,38 @@ int net_connect_unix(const char *path, int *ret_fd, struct error *error)
     *ret_fd = steal_fd(&fd);
     return 0;
 }
+
+ssize_t net_send_fd(int fd, const void *data, size_t length, int passed)
+{
+    char control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {.iov_base = (void *)(uintptr_t)data, .iov_len = length};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1};
+
+    if (passed >= 0) {
+        struct cmsghdr *item;
+
+        header.msg_control = control;
+        header.msg_controllen = sizeof(control);
+        item = CMSG_FIRSTHDR(&header);
+        item->cmsg_level = SOL_SOCKET;
+        item->cmsg_type = SCM_RIGHTS;
+        item->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(item), &passed, sizeof(int));
+    }
+    return sendmsg(fd, &header, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+ssize_t net_receive_fd(int fd, void *data, size_t size, int *ret_passed)
+{
+    char control[CMSG_SPACE(sizeof(int))] = {0};
+    struct iovec part = {.iov_base = data, .iov_len = size};
+    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    ssize_t n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *item = n > 0 ? CMSG_FIRSTHDR(&header) : NULL;
+
+    *ret_passed = -1;
+    if (item && item->cmsg_level == SOL_SOCKET && item->cmsg_type == SCM_RIGHTS &&
+        item->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(ret_passed, CMSG_DATA(item), sizeof(int));
+    return n;
+}

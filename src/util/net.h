@@ -36,3 +36,8 @@ int net_listen_unix(const char *path, mode_t mode, int backlog, int *ret_fd, str
 int net_unix_name(const char *path, char name[NET_UNIX_SIZE], int *ret_directory, struct error *error);
 /* Connects to it; blocking, close-on-exec. ERROR_UNAVAILABLE if nobody listens. */
 int net_connect_unix(const char *path, int *ret_fd, struct error *error);
+
+/* Bytes over a Unix stream socket, with a descriptor (SCM_RIGHTS; -1: none) on the first of them. As send()
+ * and recv() with MSG_DONTWAIT. *ret_passed is the one that came, close-on-exec, or -1. */
+ssize_t net_send_fd(int fd, const void *data, size_t length, int passed);
+ssize_t net_receive_fd(int fd, void *data, size_t size, int *ret_passed);

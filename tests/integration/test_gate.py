@@ -171,3 +171,8 @@ def test_a_run_serves_itself(train, cli, daemon):
     train(accuracy=0.9, gate="accuracy > 0.5")
     cli("endpoint", "create", "toy", "vision/toy@production", "--public")
     assert Client(daemon.serve_url).request("POST", "/predict/toy", body="hello").body == b"hello"
+
+
+def test_a_program_says_which_metrics_were_missing(train):
+    _, gate = train(accuracy=0.9, gate=".metrics.loss < 0.5 and .metrics.accuracy > 0.5")
+    assert (gate["state"], gate["reason"]) == ("accepted", "the rule gives true (missing: loss)")
