@@ -23,6 +23,8 @@
 #define POLL       (100 * NS_PER_MS)
 #define PAGE_LOG   (256 * KIB)
 #define PAGE_LINES 1000
+/* More than one line can have, so that each page brings the stream on. */
+#define PAGE_POINTS (LIMIT_METRIC_NAMES + PAGE_LINES)
 
 enum follow_what { FOLLOW_STATE = 1, FOLLOW_LOG = 2, FOLLOW_METRICS = 4 };
 
@@ -125,16 +127,17 @@ static int send_metrics(struct follow *follow, struct db_tx *tx, struct error *e
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int64_t current = -1, done = follow->metric_sequence;
     json_t *message = NULL, *values = NULL;
-    int n = 0, r;
+    int n = 0, n_rows = 0, r;
 
     if (db_query(tx, &rows, error,
                  "SELECT p.sequence, p.time, p.step, s.name, p.value FROM metric_series s "
                  "JOIN metric_points p ON p.series_id = s.id AND p.sequence > ?4 "
                  "WHERE s.run_id = ?1 AND s.attempt = ?2 AND s.node = ?3 ORDER BY p.sequence, s.id LIMIT ?5",
                  "siiii", follow->run_id, (int64_t)follow->attempt, (int64_t)follow->node,
-                 follow->metric_sequence, (int64_t)LIMIT_METRIC_NAMES + PAGE_LINES) < 0)
+                 follow->metric_sequence, (int64_t)PAGE_POINTS) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
+        n_rows++;
         if (db_int(&rows, 0) != current) {
             if (message) {
                 websocket_send_json(follow->ws, message);
@@ -155,7 +158,8 @@ static int send_metrics(struct follow *follow, struct db_tx *tx, struct error *e
         json_object_set_new(values, db_text(&rows, 3),
                             db_is_null(&rows, 4) ? json_null() : json_real(db_real(&rows, 4)));
     }
-    if (r == 0 && message) {
+    /* The last line of a full page may go on in the next one, and is read again there. */
+    if (r == 0 && message && n_rows < PAGE_POINTS) {
         websocket_send_json(follow->ws, message);
         done = current;
         message = NULL;

@@ -84,6 +84,12 @@ struct run {
     char *created_by;
 };
 
+/* How long it holds resources at the most: time-out and grace. 0: nobody knows. */
+static inline int64_t run_lasts_ms(const struct run *run)
+{
+    return run->timeout_ms ? run->timeout_ms + json_get_int(run->spec, "grace_ms", 0) : 0;
+}
+
 struct run *run_free(struct run *run);
 DEFINE_CLEANUP(struct run *, run_free)
 #define cleanup_run CLEANUP(run_free_cleanup)

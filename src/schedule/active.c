@@ -702,7 +702,7 @@ int active_reattach(struct orchestrator *o, const char *run_id, struct error *er
         return -1;
     find_launched(active);
     pool_take_again(&o->pool, run_id, &(struct pool_need){run->resources, run->nodes}, gpus, run->started_at,
-                    run->timeout_ms ? run->started_at + run->timeout_ms : POOL_NEVER);
+                    run_lasts_ms(run) ? run->started_at + run_lasts_ms(run) : POOL_NEVER);
     for (int i = 0; i < active->n_nodes; i++) {
         cleanup_error struct error cause = ERROR_INIT;
 

@@ -97,7 +97,7 @@ static int enqueue(struct orchestrator *o, const struct queue_item *item, const 
 int orchestrator_enqueue(struct orchestrator *o, const struct run *run, struct error *error)
 {
     struct queue_item item = {
-        .priority = run->priority, .timeout_ms = run->timeout_ms, .need = {run->resources, run->nodes}};
+        .priority = run->priority, .lasts_ms = run_lasts_ms(run), .need = {run->resources, run->nodes}};
 
     memcpy(item.id, run->id, sizeof(item.id));
     return enqueue(o, &item, json_get_string(json_object_get(run->spec, "environment"), "digest", NULL),
@@ -426,13 +426,15 @@ static int load_queued(struct orchestrator *o, struct error *error)
 
     if (db_begin_read(o->store->db, &tx, error) < 0 ||
         db_query(&tx, &rows, error,
-                 "SELECT id, priority, timeout_ms, nodes, cpus, memory, gpus, gpu_memory, "
-                 "json_extract(spec, '$.environment.digest') FROM runs WHERE state = 0 ORDER BY id",
+                 "SELECT id, priority, "
+                 "iif(timeout_ms, timeout_ms + ifnull(json_extract(spec, '$.grace_ms'), 0), 0), nodes, cpus, "
+                 "memory, gpus, gpu_memory, json_extract(spec, '$.environment.digest') FROM runs WHERE state "
+                 "= 0 ORDER BY id",
                  NULL) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
         struct queue_item item = {.priority = (int)db_int(&rows, 1),
-                                  .timeout_ms = db_int(&rows, 2),
+                                  .lasts_ms = db_int(&rows, 2),
                                   .need = {.nodes = (int)db_int(&rows, 3),
                                            .each = {.cpus = db_real(&rows, 4),
                                                     .memory = (uint64_t)db_int(&rows, 5),

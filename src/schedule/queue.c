@@ -173,7 +173,7 @@ void queue_review(struct queue *queue, const struct pool *pool)
 
 static int64_t end_of(const struct queue_item *item, int64_t now)
 {
-    return item->timeout_ms ? now + item->timeout_ms : POOL_NEVER;
+    return item->lasts_ms ? now + item->lasts_ms : POOL_NEVER;
 }
 
 struct head {
@@ -347,7 +347,7 @@ static void explain_overtaking(struct strbuf *message, const struct head *head, 
 
     strbuf_addf(message, "it would fit, but could delay run %s, which is before it", head->entry->item.id);
     if (head->starts_at != POOL_NEVER && head->starts_at > now)
-        strbuf_addf(message, "; with a time-out under %s it could start now",
+        strbuf_addf(message, "; with time-out and grace under %s it could start now",
                     format_duration_ms(head->starts_at - now, duration));
 }
 

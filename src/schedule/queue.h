@@ -23,7 +23,7 @@ struct queue;
 struct queue_item {
     char id[ID_SIZE];
     int priority;
-    int64_t timeout_ms; /* 0: none */
+    int64_t lasts_ms; /* at the longest: time-out and grace; 0: nobody knows */
     struct pool_need need;
 };
 

@@ -7,19 +7,19 @@
 
 #define NOW INT64_C(1000000)
 
-static struct queue_item item(int n, double cpus, int gpus, int priority, int64_t timeout_ms)
+static struct queue_item item(int n, double cpus, int gpus, int priority, int64_t lasts_ms)
 {
     struct queue_item i = {.priority = priority,
-                           .timeout_ms = timeout_ms,
+                           .lasts_ms = lasts_ms,
                            .need = {.each = {.cpus = cpus, .gpus = gpus}, .nodes = 1}};
 
     snprintf(i.id, sizeof(i.id), "%032x", n);
     return i;
 }
 
-static void add(struct queue *queue, int n, double cpus, int gpus, int priority, int64_t timeout_ms)
+static void add(struct queue *queue, int n, double cpus, int gpus, int priority, int64_t lasts_ms)
 {
-    struct queue_item i = item(n, cpus, gpus, priority, timeout_ms);
+    struct queue_item i = item(n, cpus, gpus, priority, lasts_ms);
 
     assert_true(queue_add(queue, &i, QUEUE_READY));
 }
