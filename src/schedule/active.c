@@ -27,6 +27,7 @@ static void active_end(struct active *active);
 static void free_node(struct active_node *node)
 {
     free(node->directory);
+    free(node->corrupt);
     json_decref(node->exit);
 }
 
@@ -233,6 +234,10 @@ static void intake_work(void *userdata)
     node->ended = result.ended;
     node->more = result.more;
     node->started = result.started;
+    if (result.corrupt) {
+        free(node->corrupt);
+        node->corrupt = result.corrupt;
+    }
     if (!node->failed && node->ended && !node->exit)
         node->failed = load_exit(node, &error) < 0;
     if (node->failed)
@@ -249,6 +254,16 @@ static void write_lost(struct active_node *node)
         db_commit(&tx, &error) < 0)
         log_error("cannot record a lost node", "run", node->run_id, "error", error.message);
     node->is_lost = true;
+}
+
+static void kill_node(struct active_node *node, const char *reason)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    char key[LAUNCH_KEY_SIZE];
+
+    launch_key(node->run_id, node->attempt, node->index, key);
+    if (engine_signal(node->orchestrator->engine, key, SIGKILL, reason, &error) < 0)
+        log_warning("cannot signal node", "key", key, "error", error.message);
 }
 
 /* Chief or main decide; parameter servers only serve the others. */
@@ -314,7 +329,13 @@ static void intake_done(void *userdata)
     node->failures = 0;
     if (node->started)
         node->active->run->state = RUN_RUNNING; /* as the intake has written */
-    if (node->ended && node->gone) {
+    if (node->corrupt && !node->gone) {
+        /* What it still writes nobody could take. Its file stays as it is, to be looked at. */
+        kill_node(node, "intake_corrupt");
+    } else if (node->corrupt) {
+        write_lost(node);
+        node_over(node);
+    } else if (node->ended && node->gone) {
         node_over(node);
     } else if (node->more || node->again || (node->gone && !node->final)) {
         node->again = false;
@@ -459,7 +480,12 @@ static void judge(struct active *active, struct verdict *verdict)
     /* An earlier process died while it launched: the monitor never came to life, the run is not to blame. */
     if (node->is_lost && active->reattached && active->run->state == RUN_STARTING)
         active->requeue = true;
-    if (node->is_lost)
+    if (node->is_lost && node->corrupt)
+        *verdict = (struct verdict){.state = RUN_LOST,
+                                    .reason = "intake_corrupt",
+                                    .message = xasprintf("node %d: %s", node->index, node->corrupt),
+                                    .may_retry = true};
+    else if (node->is_lost)
         *verdict = (struct verdict){
             .state = RUN_LOST,
             .reason = "node_lost",

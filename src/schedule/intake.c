@@ -24,7 +24,10 @@ struct batch {
     struct run_node row; /* as it was when the batch was read */
     struct run *run;
     json_t *lines;  /* weights lines carry "digest" and "bytes", added by store_weights() */
+    int64_t *ends;  /* of each line, byte offset behind it */
     int64_t offset; /* behind the batch */
+    size_t taken;   /* lines that the transaction took */
+    char *corrupt;  /* what is wrong with the line behind the batch; NULL: nothing */
     struct metric_writer metrics;
     int64_t sequence, warnings;
     bool more;
@@ -34,6 +37,8 @@ static void batch_release(struct batch *batch)
 {
     run_free(batch->run);
     json_decref(batch->lines);
+    free(batch->ends);
+    free(batch->corrupt);
     metric_writer_release(&batch->metrics);
 }
 #define cleanup_batch CLEANUP(batch_release)
@@ -47,6 +52,39 @@ static int load_rows(struct batch *batch, struct error *error)
         run_load(&tx, NULL, node->run_id, &batch->run, error) < 0)
         return -1;
     return run_load_node(&tx, node->run_id, node->attempt, node->node, &batch->row, error);
+}
+
+static void set_corrupt(struct batch *batch, const char *what)
+{
+    if (!batch->corrupt)
+        batch->corrupt = xasprintf("intake.jsonl is unreadable from byte %lld on: %s",
+                                   (long long)batch->offset, what);
+    batch->more = false;
+}
+
+/* False: the line is none, or not the one that comes next. */
+static bool add_line(struct batch *batch, const char *line, const char *end)
+{
+    int64_t expected = batch->row.intake_sequence + (int64_t)json_array_size(batch->lines) + 1;
+    cleanup_error struct error cause = ERROR_INIT;
+    cleanup_json json_t *value = json_parse(line, (size_t)(end - line), &cause);
+    cleanup_free char *what = NULL;
+    int64_t sequence = json_get_int(value, "seq", -1);
+    size_t n = json_array_size(batch->lines);
+
+    if (!json_is_object(value) || sequence != expected) {
+        what = !value                   ? xstrdup(cause.message)
+               : !json_is_object(value) ? xstrdup("a line is no object")
+                                        : xasprintf("line %lld comes where %lld should be",
+                                                    (long long)sequence, (long long)expected);
+        set_corrupt(batch, what);
+        return false;
+    }
+    json_array_append(batch->lines, value);
+    batch->offset += end + 1 - line;
+    batch->ends = xrealloc(batch->ends, (n + 1) * sizeof(*batch->ends));
+    batch->ends[n] = batch->offset;
+    return true;
 }
 
 /* Complete lines only: the last one may still be on its way. A line longer than the chunk grows it. */
@@ -64,6 +102,10 @@ static int read_lines(struct batch *batch, struct error *error)
         char *to = strbuf_reserve(&text, CHUNK);
         ssize_t n = to ? pread(fd, to, CHUNK, batch->row.intake_offset + (off_t)text.length) : 0;
 
+        if (!to) {
+            set_corrupt(batch, "a line has no end");
+            return 0;
+        }
         if (n < 0)
             return error_set_errno(error, errno, "cannot read %s", path);
         if (n == 0)
@@ -73,14 +115,9 @@ static int read_lines(struct batch *batch, struct error *error)
     } while (!memchr(text.data, '\n', text.length));
 
     for (line = text.data; (end = memchr(line, '\n', text.length - (size_t)(line - text.data))) != NULL;
-         line = end + 1) {
-        json_t *value = json_parse(line, (size_t)(end - line), error);
-
-        if (!value)
-            return error_wrap(error, "%s, byte %lld", path, (long long)batch->offset);
-        json_array_append_new(batch->lines, value);
-        batch->offset += end + 1 - line;
-    }
+         line = end + 1)
+        if (!add_line(batch, line, end))
+            break;
     return 0;
 }
 
@@ -154,13 +191,17 @@ static int take_started(struct db_tx *tx, struct batch *batch, const json_t *lin
 {
     struct run_change change = {.state = RUN_RUNNING, .reason = "started"};
     const struct intake_node *node = batch->node;
+    int64_t state;
 
     if (batch->row.state != NODE_LAUNCHING)
         return 0;
     batch->row.state = NODE_RUNNING;
     if (run_set_node_state(tx, node->run_id, node->attempt, node->node, NODE_RUNNING, NULL, error) < 0)
         return -1;
-    return batch->run->state == RUN_STARTING ? run_set_state(tx, batch->run, &change, error) : 0;
+    /* Another node's intake may have said it a moment ago. */
+    if (db_query_int(tx, &state, error, "SELECT state FROM runs WHERE id = ?", "s", node->run_id) < 0)
+        return -1;
+    return state == RUN_STARTING ? run_set_state(tx, batch->run, &change, error) : 0;
 }
 
 static int take_metric(struct db_tx *tx, struct batch *batch, const json_t *line, struct error *error)
@@ -305,12 +346,7 @@ static const struct {
 
 static int take_line(struct db_tx *tx, struct batch *batch, const json_t *line, struct error *error)
 {
-    int64_t sequence = json_get_int(line, "seq", -1);
-
-    if (sequence != batch->sequence + 1)
-        return error_set(error, ERROR_CORRUPT, "intake of run %s goes from line %lld to %lld",
-                         batch->node->run_id, (long long)batch->sequence, (long long)sequence);
-    batch->sequence = sequence;
+    batch->sequence = json_get_int(line, "seq", -1);
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
         if (is_type(line, kinds[i].type))
             return kinds[i].take(tx, batch, line, error);
@@ -327,9 +363,16 @@ static int commit_batch(struct batch *batch, struct error *error)
 
     metric_writer_init(&batch->metrics, &source);
     batch->sequence = batch->row.intake_sequence;
+    batch->warnings = 0;
     if (db_begin_write(batch->store->db, &tx, error) < 0)
         return -1;
-    json_array_foreach(batch->lines, i, line) if (take_line(&tx, batch, line, error) < 0) return -1;
+    json_array_foreach(batch->lines, i, line)
+    {
+        batch->taken = i;
+        if (take_line(&tx, batch, line, error) < 0)
+            return -1;
+    }
+    batch->taken = json_array_size(batch->lines);
     if (set_last_step(&tx, batch, error) < 0)
         return -1;
     if (db_exec(&tx, error,
@@ -341,6 +384,48 @@ static int commit_batch(struct batch *batch, struct error *error)
     if (db_changes(&tx) != 1)
         return error_set(error, ERROR_CONFLICT, "somebody else takes the intake of run %s", node->run_id);
     return db_commit(&tx, error);
+}
+
+/* What a line says that cannot be: trying again would not help. */
+static bool is_fault_of_line(const struct error *error)
+{
+    return error->code == ERROR_CORRUPT || error->code == ERROR_INVALID || error->code == ERROR_CONFLICT ||
+           error->code == ERROR_TOO_LARGE;
+}
+
+/* The lines before the one that cannot be taken become the batch. */
+static void cut_batch(struct batch *batch, const char *what)
+{
+    while (json_array_size(batch->lines) > batch->taken)
+        json_array_remove(batch->lines, json_array_size(batch->lines) - 1);
+    batch->offset = batch->taken ? batch->ends[batch->taken - 1] : batch->row.intake_offset;
+    metric_writer_release(&batch->metrics);
+    set_corrupt(batch, what);
+}
+
+static int reload(struct batch *batch, struct error *error)
+{
+    batch->run = run_free(batch->run);
+    return load_rows(batch, error);
+}
+
+static int store_batch(struct batch *batch, struct error *error)
+{
+    size_t all = json_array_size(batch->lines);
+    cleanup_error struct error cause = ERROR_INIT;
+
+    if (store_blobs(batch, error) < 0)
+        return -1;
+    if (commit_batch(batch, &cause) == 0)
+        return 0;
+    if (batch->taken == all || !is_fault_of_line(&cause)) {
+        error_move(error, &cause);
+        return -1;
+    }
+    cut_batch(batch, cause.message);
+    if (reload(batch, error) < 0)
+        return -1;
+    return json_array_size(batch->lines) > 0 ? commit_batch(batch, error) : 0;
 }
 
 /* The vault has them now. */
@@ -385,7 +470,7 @@ int intake_take(struct store *store, const struct intake_node *node, bool final,
     if (load_rows(&batch, error) < 0 || read_lines(&batch, error) < 0)
         return -1;
     if (json_array_size(batch.lines) > 0) {
-        if (store_blobs(&batch, error) < 0 || commit_batch(&batch, error) < 0)
+        if (store_batch(&batch, error) < 0)
             return -1;
         remove_stored_weights(&batch);
         result.progress = true;
@@ -393,7 +478,9 @@ int intake_take(struct store *store, const struct intake_node *node, bool final,
     result.more = batch.more;
     result.started = batch.row.state != NODE_LAUNCHING;
     result.ended = batch.row.state == NODE_EXITED;
-    if (final && !result.more && !result.ended && take_exit_file(&batch, &result.ended, error) < 0)
+    result.corrupt = steal_ptr(batch.corrupt);
+    if (final && !result.corrupt && !result.more && !result.ended &&
+        take_exit_file(&batch, &result.ended, error) < 0)
         return -1;
     *ret_result = result;
     return 0;

@@ -21,6 +21,7 @@ struct intake_result {
     bool started;  /* the program was started, now or earlier */
     bool more;     /* the file may hold more: call again */
     bool ended;    /* the exit record is stored; the node's state is NODE_EXITED */
+    char *corrupt; /* to be freed; the file cannot be read any further, and why; all before is stored */
 };
 
 /* Blocks on disk; one call a node at a time. `final`: the node is gone, what its exit.json says is taken if

@@ -22,7 +22,8 @@ struct active_node {
     bool busy;  /* an intake is in flight */
     bool again; /* something came meanwhile */
     char *directory;
-    json_t *exit; /* the exit record, once it is stored */
+    json_t *exit;  /* the exit record, once it is stored */
+    char *corrupt; /* its intake cannot be read on: it is killed, and lost */
     /* of the intake in flight */
     struct orchestrator *orchestrator;
     char run_id[ID_SIZE];

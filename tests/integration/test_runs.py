@@ -204,3 +204,47 @@ def test_environment_that_cannot_be_built(client):
     assert (run["state"], run["reason"]) == ("failed", "environment_failed")
     assert "no-such-thing-at-all" in run["message"]
     assert b"no-such-thing-at-all" in client.request("GET", "/api/v1/environments/bad/log").body
+
+
+# -- what a broken disk or a stranger did to the intake --
+
+
+@pytest.mark.parametrize(
+    "line, what",
+    [
+        (b"\x00\x01 no json\n", "intake.jsonl is unreadable from byte"),
+        (b"[]\n", "no object"),
+        (b'{"seq":99999,"time":"2026-01-01T00:00:00Z","type":"metric","values":{"x":1}}\n', "line 99999 comes where"),
+        (b'{"seq":%d,"time":"","type":"weights","generation":1,"file":"/etc/shadow"}\n{}\n', "unreadable"),
+        (b"", "comes where"),
+    ],
+)
+def test_intake_that_cannot_be_read_ends_the_run(make_daemon, line, what):
+    """The last metric but one is replaced while no daemon runs."""
+    daemon = make_daemon(serve="none")
+    client = daemon.client()
+    run_id = shell(client, r"""for i in $(seq 1 20); do
+        echo "{\"step\":$i,\"loss\":$i}" >> $SLIPWAY_DIR/metrics.jsonl; sleep 0.1; done""")
+
+    def points():
+        items = client.get(f"/api/v1/runs/{run_id}/metrics")["items"]
+        return [p[0] for p in items[0]["points"]] if items else []
+
+    wait_until(lambda: len(points()) >= 2)
+    daemon.kill()
+    directory = daemon.data / "runs" / run_id / "0"
+    wait_until(lambda: (directory / "exit.json").exists(), what="the end of the program")
+    lines = (directory / "intake.jsonl").read_bytes().splitlines(keepends=True)
+    at = [i for i, text in enumerate(lines) if b'"metric"' in text][-2]
+    lines[at] = line % json.loads(lines[at])["seq"] if b"%d" in line else line
+    (directory / "intake.jsonl").write_bytes(b"".join(lines))
+    daemon.start()
+    run = ended(client, run_id)
+    assert (run["state"], run["reason"]) == ("lost", "intake_corrupt"), run
+    assert run["message"].startswith("node 0: ") and what in run["message"], run["message"]
+    assert points() == list(range(1, 19))
+    assert (directory / "intake.jsonl").read_bytes() == b"".join(lines)
+    event = client.get("/api/v1/events", query={"subject": f"run/{run_id}"})["items"][-1]
+    assert (event["type"], event["data"]["reason"]) == ("slipway.run.lost", "intake_corrupt")
+    assert client.get("/api/v1/nodes")["items"][0]["holders"] == []
+    assert ended(client, shell(client, "true"))["state"] == "succeeded"
