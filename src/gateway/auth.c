@@ -101,7 +101,23 @@ static bool allows(const struct cache_entry *entry, const struct endpoint *endpo
            has_word(entry->scope, "admin", "");
 }
 
-static void judge(struct bearer *auth, struct call *call, const struct cache_entry *entry)
+/* A token bucket: fills with the endpoint's rate up to its burst, a request takes one. A fresh entry is full. */
+static bool within_rate(const struct endpoint *endpoint, struct cache_entry *entry, int64_t now_ns)
+{
+    if (endpoint->rate <= 0)
+        return true;
+    entry->tokens += entry->tokens_at_ns ? (double)(now_ns - entry->tokens_at_ns) / NS_PER_SEC * endpoint->rate
+                                         : endpoint->burst;
+    if (entry->tokens > endpoint->burst)
+        entry->tokens = endpoint->burst;
+    entry->tokens_at_ns = now_ns;
+    if (entry->tokens < 1)
+        return false;
+    entry->tokens -= 1;
+    return true;
+}
+
+static void judge(struct bearer *auth, struct call *call, struct cache_entry *entry)
 {
     struct auth_stats *stats = &auth->gateway->auth_stats;
 
@@ -113,6 +129,10 @@ static void judge(struct bearer *auth, struct call *call, const struct cache_ent
         stats->forbidden++;
         call->endpoint->stats.forbidden++;
         call_fail(call, OUTCOME_INVALID, ERROR_FORBIDDEN, "the token does not allow predict:%s", call->endpoint->name);
+    } else if (!within_rate(call->endpoint, entry, call->arrived_ns)) {
+        call->endpoint->stats.rate_limited++;
+        call_fail(call, OUTCOME_UNAVAILABLE, ERROR_RATE_LIMITED, "more than %g requests a second with this token",
+                  call->endpoint->rate);
     } else {
         call_authorised(call);
     }
@@ -232,7 +252,7 @@ static void unauthenticated(struct bearer *auth, struct call *call, const char *
 void bearer_check(struct bearer *auth, struct call *call)
 {
     const char *header = loop_request_authorization(call->request);
-    const struct cache_entry *entry;
+    struct cache_entry *entry;
     struct question *question;
     struct digest digest;
 

@@ -135,15 +135,12 @@ static json_t *describe_route(const struct route *route)
     json_set_string(value, "version", route->version);
     json_set_string(value, "code_weights", route->code_weights);
     json_set_number(value, "weight", route->weight);
-    json_set_bool(value, "shadow", route->shadow);
     json_set_bool(value, "ready", route_is_ready(route));
     json_set_int(value, "queued", (int64_t)route->n_queued);
     json_set_int(value, "running", (int64_t)route->n_running);
     json_set_int(value, "requests", (int64_t)requests);
     json_set_int(value, "errors", (int64_t)(requests - route->stats.outcomes[OUTCOME_OK]));
     json_object_set_new(value, "outcomes", outcomes);
-    json_set_int(value, "shadow_equal", (int64_t)route->stats.shadow_equal);
-    json_set_int(value, "shadow_different", (int64_t)route->stats.shadow_different);
     json_object_set_new(value, "replicas", replicas);
     return value;
 }

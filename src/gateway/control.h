@@ -24,15 +24,14 @@
  *      "public":false,              true: no token is looked at
  *      "body_limit":67108864,       bytes; optional
  *      "sticky":"X-User",           optional: requests with equal values of this header get the same version
- *      "rate":{"per_second":50,"burst":100},   optional: requests of one token
+ *      "rate":{"per_second":50,"burst":100},   optional: requests of one token; beyond: 429 with Retry-After
  *      "routes":[
  *        {"version":"7","code_weights":"3.5",
  *         "weight":100,             share of the traffic, relative to the sum; 0: only by explicit version
- *         "shadow":false,           optional: gets copies of the requests, its answers are compared and dropped
+ *         "shadow":false,           optional; true: no traffic by weight, whatever the weight says
  *         "platform":"python",      optional; as the metadata call shows it
  *         "inputs":[{"name","datatype","shape"}],"outputs":[…],     optional: the signature
  *         "concurrency":1,          optional: requests that a replica may run at once
- *         "batch":{"size":16,"delay_ms":2},       optional: for packages with predict_batch
  *         "replicas":[{"id":"<32 hex>","key":"<secret>"}]}]}
  *
  * A replica of the wished state that is not connected is awaited. One that is connected and no longer wished

@@ -514,10 +514,8 @@ static void metadata(struct call *call)
     json_t *versions = json_array();
     const struct route *route;
 
-    list_for_each(route, &call->endpoint->routes, link) {
-        if (!route->shadow)
-            json_array_append_new(versions, json_string(route->version));
-    }
+    list_for_each(route, &call->endpoint->routes, link)
+        json_array_append_new(versions, json_string(route->version));
     oip_reply(call->request, 200,
               json_build("{s:s, s:o, s:s, s:o, s:o}", "name", call->endpoint->name, "versions", versions, "platform",
                          call->route->platform ? call->route->platform : "slipway_python", "inputs",

@@ -15,13 +15,6 @@ static const struct schema_field replica_fields[] = {
 };
 static const struct schema replica_schema = {"GatewayReplica", replica_fields};
 
-static const struct schema_field batch_fields[] = {
-    {"size", SCHEMA_INTEGER, SCHEMA_REQUIRED, .min = 1, .max = 4096},
-    {"delay_ms", SCHEMA_NUMBER, .min = 0, .max = 1000},
-    {},
-};
-static const struct schema batch_schema = {"GatewayBatch", batch_fields};
-
 static const struct schema_field route_fields[] = {
     {"version", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = LIMIT_NAME},
     {"code_weights", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_NAME},
@@ -31,7 +24,6 @@ static const struct schema_field route_fields[] = {
     {"inputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
     {"outputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
     {"concurrency", SCHEMA_INTEGER, .min = 0, .max = WIRE_SLOTS},
-    {"batch", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &batch_schema},
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema, .max = LIMIT_REPLICAS},
     {},
 };
@@ -275,8 +267,7 @@ static void apply_route(struct endpoint *endpoint, struct gateway *gateway, cons
     set_string(&route->platform, json_get_string(wish, "platform", NULL));
     set_json(&route->inputs, json_object_get(wish, "inputs"));
     set_json(&route->outputs, json_object_get(wish, "outputs"));
-    route->weight = json_get_number(wish, "weight", 100);
-    route->shadow = json_get_bool(wish, "shadow", false);
+    route->weight = json_get_bool(wish, "shadow", false) ? 0 : json_get_number(wish, "weight", 100);
     route->concurrency = (int)json_get_int(wish, "concurrency", 1);
 
     list_for_each(replica, &route->replicas, link)
@@ -331,6 +322,8 @@ static void apply_endpoint(struct routes *routes, struct gateway *gateway, const
     endpoint->body_limit = json_get_int(wish, "body_limit", LIMIT_PREDICT_BODY);
     endpoint->queue = (size_t)json_get_int(wish, "queue", 256);
     endpoint->is_public = json_get_bool(wish, "public", false);
+    endpoint->rate = json_get_number(json_object_get(wish, "rate"), "per_second", 0);
+    endpoint->burst = json_get_number(json_object_get(wish, "rate"), "burst", endpoint->rate > 1 ? endpoint->rate : 1);
 
     list_for_each(route, &endpoint->routes, link)
         route->removed = true;
@@ -340,7 +333,7 @@ static void apply_endpoint(struct routes *routes, struct gateway *gateway, const
     list_for_each_safe(route, next, &endpoint->routes, link) {
         if (route->removed)
             retire_route(route, gateway);
-        else if (!route->shadow)
+        else
             endpoint->weight_sum += route->weight;
     }
 }
@@ -449,7 +442,7 @@ struct route *endpoint_route(struct endpoint *endpoint, const char *version, con
                    : next_point(endpoint);
     point *= endpoint->weight_sum;
     list_for_each(route, &endpoint->routes, link) {
-        if (route->shadow || route->weight <= 0)
+        if (route->weight <= 0)
             continue;
         last = route;
         if (point < route->weight)
@@ -476,7 +469,7 @@ bool endpoint_is_ready(const struct endpoint *endpoint)
     bool any = false;
 
     list_for_each(route, &endpoint->routes, link) {
-        if (route->shadow || route->weight <= 0)
+        if (route->weight <= 0)
             continue;
         if (!route_is_ready(route))
             return false;

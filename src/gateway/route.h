@@ -47,7 +47,6 @@ struct route {
     unsigned refs;    /* the table's, and one per request */
     char *version, *code_weights, *platform;
     double weight;
-    bool shadow;
     json_t *inputs, *outputs; /* signature; NULL: text in, text out */
     int concurrency;
     struct list replicas;
@@ -63,6 +62,7 @@ struct endpoint {
     int64_t timeout_ms, body_limit;
     size_t queue;
     bool is_public;
+    double rate, burst; /* requests of one token: a second, and at once; rate 0: no limit */
     struct list routes;
     double weight_sum;
     uint64_t turn; /* spreads requests over the routes by weight */

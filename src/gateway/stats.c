@@ -126,13 +126,6 @@ static void add_bad_answers(struct strbuf *text, const struct route *route, cons
     strbuf_addf(text, "slipway_bad_answers_total{%s} %lu\n", labels, sum);
 }
 
-static void add_shadow(struct strbuf *text, const struct route *route, const char *labels)
-{
-    strbuf_addf(text, "slipway_shadow_answers_total{%s,result=\"equal\"} %lu\n", labels, route->stats.shadow_equal);
-    strbuf_addf(text, "slipway_shadow_answers_total{%s,result=\"different\"} %lu\n", labels,
-                route->stats.shadow_different);
-}
-
 static const struct {
     const char *name, *type, *help;
     route_fn fn;
@@ -145,7 +138,6 @@ static const struct {
     {"slipway_predict_running", "gauge", "requests that a replica has", add_running},
     {"slipway_replicas", "gauge", "replicas by state", add_replicas},
     {"slipway_bad_answers_total", "counter", "answers that broke the protocol", add_bad_answers},
-    {"slipway_shadow_answers_total", "counter", "shadow answers against those returned", add_shadow},
 };
 
 static void add_endpoints(const struct gateway *gateway, struct strbuf *text)

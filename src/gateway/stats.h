@@ -38,7 +38,6 @@ struct route_stats {
     struct duration_stats latency; /* arrival to answer */
     struct duration_stats queue;   /* arrival to submission */
     struct duration_stats run;     /* as the worker says */
-    uint64_t shadow_equal, shadow_different;
 };
 
 struct endpoint_stats {

@@ -226,7 +226,7 @@ class Gateway:
         return f"{number:032x}"
 
     def route(self, version="1", replicas=(1,), weight=100, **fields):
-        return {"version": version, "weight": weight,
+        return {"version": version, "weight": weight, "shadow": False,
                 "replicas": [{"id": self.replica(n), "key": f"key-{n}"} for n in replicas], **fields}
 
     def endpoint(self, name, routes=None, **fields):

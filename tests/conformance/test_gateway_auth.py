@@ -112,3 +112,15 @@ def test_revocation(g):
     assert g.post("/predict/echo", "a", token="other").status == 200
     assert g.introspection.asked == ["good", "other", "good"]
     assert g.control.request("flush")["revoked"] == 2
+
+
+def test_rates_are_kept_per_token():
+    with serving(rate={"per_second": 0.5, "burst": 3}) as g:
+        g.introspection.tokens["other"] = {"scope": "predict:*"}
+        statuses = [g.post("/predict/echo", "a").status for _ in range(5)]
+        assert statuses == [200, 200, 200, 429, 429]
+        reply = g.post("/predict/echo", "a")
+        assert reply.json["error"]["code"] == "rate_limited" and reply.headers["retry-after"]
+        assert g.post("/predict/echo", "a", token="other").status == 200
+        time.sleep(2.5)
+        assert g.post("/predict/echo", "a").status == 200
