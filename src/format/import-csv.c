@@ -17,7 +17,7 @@ struct csv_import {
     size_t n_columns; /* 0 before the first file's first row */
     bool has_header;
     char separator;
-    size_t restarts;
+    bool *suspects; /* [column] texts in a first row that is taken as data; NULL: looked at, or none */
 };
 
 static int parse_separator(const char *text, char *ret, struct error *error)
@@ -69,6 +69,37 @@ static int decide_header(struct csv_import *csv, const struct cell *cells, size_
     return 0;
 }
 
+/* Remembers where a first row of data holds text. */
+static void suspect_header(struct csv_import *csv, const struct cell *cells, size_t count)
+{
+    const char *wanted = csv->import->options->header;
+
+    if (csv->has_header || (wanted && strcmp(wanted, "auto") != 0))
+        return;
+    csv->suspects = xcalloc(count, sizeof(*csv->suspects));
+    for (size_t i = 0; i < count; i++)
+        csv->suspects[i] = cells[i].kind == CELL_TEXT;
+}
+
+/* Texts above numbers look like a header that has numbers in it, e.g. "150,4,setosa,versicolor". Taking it
+ * for one might lose a row, so it is only said. */
+static void check_suspects(struct csv_import *csv, const struct cell *cells, size_t count)
+{
+    cleanup_free bool *suspects = steal_ptr(csv->suspects);
+    size_t above = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        if (suspects[i] && cells[i].kind != CELL_INTEGER && cells[i].kind != CELL_REAL)
+            return;
+        above += suspects[i];
+    }
+    if (above)
+        import_note(csv->import,
+                    "the first row has text above numbers, so that %zu columns are taken as text; if it is "
+                    "a header, import with --header yes",
+                    above);
+}
+
 /* Columns from the first row of the first file. */
 static int start_columns(struct csv_import *csv, const struct cell *cells, size_t count, struct error *error)
 {
@@ -87,6 +118,7 @@ static int start_columns(struct csv_import *csv, const struct cell *cells, size_
         }
     }
     csv->n_columns = count;
+    suspect_header(csv, cells, count);
     if (table_start(csv->table, &names, error) < 0)
         return -1;
     table_begin_pass(csv->table);
@@ -121,6 +153,8 @@ static int read_file(struct csv_import *csv, size_t source, struct error *error)
             first = false;
             continue;
         }
+        if (!first && csv->suspects)
+            check_suspects(csv, cells, count);
         first = false;
         r = table_add(csv->table, cells, csv_line(rows), error);
         if (r < 0)
@@ -160,11 +194,16 @@ static struct table_options options_for_table(const struct import *import)
                                   .directory = import->options->directory};
 }
 
+static void csv_import_release(struct csv_import *csv)
+{
+    free(csv->suspects);
+}
+
 int import_csv(struct import *import, struct error *error)
 {
     struct table_options options = options_for_table(import);
     cleanup_table struct table *table = table_new(&options);
-    struct csv_import csv = {.import = import, .table = table};
+    CLEANUP(csv_import_release) struct csv_import csv = {.import = import, .table = table};
     int r;
 
     if (parse_separator(import->options->separator, &csv.separator, error) < 0)

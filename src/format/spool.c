@@ -1,5 +1,6 @@
 #include "format/spool.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -7,7 +8,9 @@
 #include "util/limits.h"
 #include "util/xalloc.h"
 
-#define MEMORY (64 * MIB) /* kept without a file */
+#define MEMORY (32 * MIB) /* kept without a file */
+#define LOAD   (4 * MIB)  /* read at once */
+#define FIRST  (16 * KIB) /* of the buffer, which doubles until it is as large */
 
 /* Bytes [0, in_file) are in the file, [in_file, size) in the buffer. While reading, the buffer holds
  * [buffer_at, buffer_at + buffered). */
@@ -15,6 +18,7 @@ struct spool {
     char *directory;
     int fd; /* -1: all is in memory */
     char *buffer;
+    size_t capacity, memory; /* of the buffer now, and at most */
     uint64_t size, in_file;
     uint64_t at, buffer_at;
     size_t buffered;
@@ -22,8 +26,15 @@ struct spool {
 
 struct spool *spool_new(const char *directory)
 {
+    return spool_new_with(directory, MEMORY);
+}
+
+struct spool *spool_new_with(const char *directory, size_t memory)
+{
     struct spool *spool = xnew0(struct spool);
 
+    assert(memory > 0);
+    spool->memory = memory;
     if (!directory)
         directory = getenv("TMPDIR");
     spool->directory = xstrdup(directory && *directory ? directory : "/tmp");
@@ -88,14 +99,23 @@ static int flush(struct spool *spool, struct error *error)
     return 0;
 }
 
+/* Room for more in the buffer, up to its limit. */
+static void grow(struct spool *spool, size_t wanted)
+{
+    size_t capacity = spool->capacity ? spool->capacity : FIRST;
+
+    while (capacity < wanted)
+        capacity *= 2;
+    spool->capacity = capacity < spool->memory ? capacity : spool->memory;
+    spool->buffer = xrealloc(spool->buffer, spool->capacity);
+}
+
 int spool_write(struct spool *spool, const void *data, size_t length, struct error *error)
 {
     const char *p = data;
 
-    if (!spool->buffer)
-        spool->buffer = xmalloc(MEMORY);
     while (length) {
-        size_t used = spool->size - spool->in_file, n = MEMORY - used;
+        size_t used = spool->size - spool->in_file, n = spool->memory - used;
 
         if (n == 0) {
             if (flush(spool, error) < 0)
@@ -104,6 +124,8 @@ int spool_write(struct spool *spool, const void *data, size_t length, struct err
         }
         if (n > length)
             n = length;
+        if (used + n > spool->capacity)
+            grow(spool, used + n);
         memcpy(spool->buffer + used, p, n);
         p += n;
         length -= n;
@@ -127,7 +149,7 @@ static int load(struct spool *spool, struct error *error)
     if (spool->in_file < spool->size && flush(spool, error) < 0)
         return -1;
     do
-        n = pread(spool->fd, spool->buffer, 4 * MIB, spool->at);
+        n = pread(spool->fd, spool->buffer, spool->capacity < LOAD ? spool->capacity : LOAD, spool->at);
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return error_set_errno(error, errno, "cannot read a temporary file");
@@ -174,6 +196,7 @@ int spool_map(struct spool *spool, const void **ret_data, struct error *error)
 
     if (flush(spool, error) < 0)
         return -1;
+    spool->buffered = 0;
     data = mmap(NULL, spool->size ? spool->size : 1, PROT_READ, MAP_SHARED, spool->fd, 0);
     if (data == MAP_FAILED)
         return error_set_errno(error, errno, "cannot map a temporary file");

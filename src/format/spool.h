@@ -12,6 +12,8 @@ struct spool;
 
 /* `directory` for the file; NULL: $TMPDIR, else /tmp. */
 struct spool *spool_new(const char *directory);
+/* Keeps at most `memory` bytes without a file. */
+struct spool *spool_new_with(const char *directory, size_t memory);
 struct spool *spool_free(struct spool *spool);
 DEFINE_CLEANUP(struct spool *, spool_free)
 #define cleanup_spool CLEANUP(spool_free_cleanup)

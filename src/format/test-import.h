@@ -20,7 +20,7 @@ static inline int test_import(const struct import_options *options, const void *
                               json_t **ret_schema, struct error *error)
 {
     cleanup_close int in = test_file(data, length), out = test_file("", 0);
-    const struct import_source source = {in, "test"};
+    const struct import_source source = {in, "data"};
 
     if (import_files(options, &source, 1, out, NULL, NULL, ret_schema, error) < 0)
         return -1;
