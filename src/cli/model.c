@@ -16,6 +16,7 @@
 #include "format/archive.h"
 #include "http/client.h"
 #include "util/clock.h"
+#include "util/fs.h"
 #include "util/limits.h"
 #include "util/strbuf.h"
 #include "util/xalloc.h"
@@ -497,8 +498,34 @@ static int model_rm(struct invocation *invocation, struct error *error)
 
 /* -- push, pull -- */
 
+/* A package of one file. A model of ONNX or XGBoost gets the name that says what it is. */
+static int zip_model(const char *path, int fd, const char *environment, struct error *error)
+{
+    static const char *const suffixes[] = {".onnx", ".json", ".ubj", ".py", ".R"};
+    cleanup_close int file = open(path, O_RDONLY | O_CLOEXEC);
+    cleanup_zip struct zip *zip = NULL;
+    cleanup_free char *name = NULL, *manifest = NULL;
+    size_t length = strlen(path);
+
+    if (file < 0)
+        return error_set_errno(error, errno, "%s", path);
+    for (size_t i = 0; i < ARRAY_SIZE(suffixes) && !name; i++)
+        if (length > strlen(suffixes[i]) && strcmp(path + length - strlen(suffixes[i]), suffixes[i]) == 0)
+            name = xasprintf("model%s", suffixes[i]);
+    if (!name)
+        return error_set(error, ERROR_INVALID, "%s is neither a directory, a zip, nor a model (.py, .R, .onnx, .json, .ubj)",
+                         path);
+    zip = zip_new(fd);
+    if (zip_add_fd(zip, name, file, false, error) < 0)
+        return -1;
+    manifest = environment ? xasprintf("environment: %s\n", environment) : NULL;
+    if (manifest && zip_add(zip, "slipway.yaml", manifest, strlen(manifest), false, error) < 0)
+        return -1;
+    return zip_finish(steal_ptr(zip), error);
+}
+
 /* The zip of a directory or a single file, or the zip itself: a descriptor at its start. */
-static int open_package(const char *path, int *ret_fd, struct error *error)
+static int open_package(const char *path, const char *environment, int *ret_fd, struct error *error)
 {
     cleanup_close int fd = -1;
     struct stat st;
@@ -507,6 +534,8 @@ static int open_package(const char *path, int *ret_fd, struct error *error)
 
     if (stat(path, &st) < 0)
         return error_set_errno(error, errno, "%s", path);
+    if (environment && (S_ISDIR(st.st_mode) || strcmp(fs_basename(path) + strcspn(fs_basename(path), "."), ".zip") == 0))
+        return error_set(error, ERROR_INVALID, "--environment is for single files; a package names it in slipway.yaml");
     if (S_ISREG(st.st_mode) && length > 4 && strcmp(path + length - 4, ".zip") == 0) {
         fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0)
@@ -515,7 +544,7 @@ static int open_package(const char *path, int *ret_fd, struct error *error)
         fd = memfd_create("package", MFD_CLOEXEC);
         if (fd < 0)
             return error_set_errno(error, errno, "cannot create a file in memory");
-        r = S_ISDIR(st.st_mode) ? zip_from_directory(path, fd, NULL, error) : zip_from_file(path, fd, NULL, error);
+        r = S_ISDIR(st.st_mode) ? zip_from_directory(path, fd, NULL, error) : zip_model(path, fd, environment, error);
         if (r < 0 || lseek(fd, 0, SEEK_SET) < 0)
             return -1;
     }
@@ -569,7 +598,7 @@ static int model_push(struct invocation *invocation, struct error *error)
         cleanup_free char *digest = NULL;
         cleanup_close int fd = -1;
 
-        if (open_package(invocation->arguments[1], &fd, error) < 0)
+        if (open_package(invocation->arguments[1], option_value(invocation, "environment"), &fd, error) < 0)
             return -1;
         digest = upload(invocation, fd, invocation->arguments[1], error);
         if (!digest)
@@ -716,7 +745,10 @@ static const struct option alias_options[] = {{"alias", 0, "NAME", "which alias 
 static const struct option rm_options[] = {{"all", 0, NULL, "the model with all of its versions"},
                                            {"alias", 0, "NAME", "only this alias"},
                                            {}};
-static const struct option push_options[] = {{"weights", 'w', "FILE", "weights in safetensors"}, {}};
+static const struct option push_options[] = {
+    {"weights", 'w', "FILE", "weights in safetensors"},
+    {"environment", 0, "NAME", "of a single file; a package names it in slipway.yaml"},
+    {}};
 static const struct option pull_options[] = {{"output", 'o', "DIR", "where to (the current directory)"}, {}};
 
 #define VERSIONS                                                                                             \
@@ -741,7 +773,8 @@ const struct command model_commands[] = {
                 "behind @.",
      .examples = "slipway model diff vision/digits@8 vision/digits@production\nslipway model diff vision/digits@8 7"},
     {"model push", "MODEL [PACKAGE]", "make a version from a package, without a run", push_options, model_push,
-     .details = "PACKAGE is a directory, a zip, or a single model.py. Weights alone make a new version with the newest "
+     .details = "PACKAGE is a directory, a zip, or a single file: model.py, model.R, a model of ONNX (.onnx) or of XGBoost "
+                "(.json, .ubj). Weights alone make a new version with the newest "
                 "package.",
      .examples = "slipway model push vision/digits examples/digits --weights digits.safetensors"},
     {"model pull", "MODEL", "download the package and weights of a version", pull_options, model_pull,

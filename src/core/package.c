@@ -14,7 +14,16 @@
 
 static const char *const datatypes[] = {"BOOL",  "UINT8", "UINT16", "UINT32", "UINT64", "INT8",  "INT16",
                                         "INT32", "INT64", "FP16",   "FP32",   "FP64",   "BYTES", NULL};
-static const char *const runtimes[] = {"python", "r", NULL};
+static const char *const runtimes[] = {"python", "r", "onnx", "xgboost", NULL};
+
+/* What is served by which runtime where slipway.yaml does not say, the first that is there. */
+static const struct kind {
+    const char *file, *runtime;
+    bool is_native; /* needs no code */
+} kinds[] = {
+    {"model.py", "python"},      {"model.R", "r"},
+    {"model.onnx", "onnx", true}, {"model.json", "xgboost", true}, {"model.ubj", "xgboost", true},
+};
 
 static const struct schema_field tensor_fields[] = {
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = 255, .doc = "name of the tensor"},
@@ -26,6 +35,7 @@ static const struct schema tensor_schema = {"PackageTensor", tensor_fields, "a t
 
 static const struct schema_field manifest_fields[] = {
     {"runtime", SCHEMA_STRING, .values = runtimes, .doc = "what runs it; by default as the file's name says"},
+    {"file", SCHEMA_STRING, .min = 1, .max = LIMIT_PATH, .doc = "the model of onnx or xgboost, within the package"},
     {"environment", SCHEMA_STRING, .max = 2 * LIMIT_NAME, .doc = "NAME or NAME@VERSION; default: host"},
     {"concurrency", SCHEMA_INTEGER, .min = 1, .max = 64, .doc = "requests at a time per replica; default 1"},
     {"inputs", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .object = &tensor_schema, .max = 100},
@@ -35,8 +45,9 @@ static const struct schema manifest_schema = {"PackageManifest", manifest_fields
 
 /* What was found while walking through the archive. */
 struct findings {
-    char *python, *r; /* source text */
-    json_t *manifest; /* checked; NULL: none */
+    char *python, *r;    /* source text */
+    json_t *manifest;    /* checked; NULL: none */
+    struct strvec names; /* of all files */
 };
 
 static void findings_release(struct findings *f)
@@ -44,6 +55,7 @@ static void findings_release(struct findings *f)
     free(f->python);
     free(f->r);
     json_decref(f->manifest);
+    strvec_release(&f->names);
 }
 #define cleanup_findings CLEANUP(findings_release)
 
@@ -104,6 +116,7 @@ static int on_entry(void *userdata, struct archive_entry_view *entry, struct err
 {
     struct findings *f = userdata;
 
+    strvec_push(&f->names, entry->name);
     if (strcmp(entry->name, "model.py") == 0)
         return read_entry(entry, SOURCE_LIMIT, &f->python, NULL, error);
     if (strcmp(entry->name, "model.R") == 0)
@@ -186,32 +199,54 @@ static bool has(const json_t *array, const char *text)
     return false;
 }
 
-/* Why it cannot be served; NULL: it can. */
-static const char *fault_of(const struct findings *f, bool is_python, const json_t *functions)
+/* The kind of package that it is, and the file that holds the model. NULL: it is none. */
+static const struct kind *find_kind(const struct findings *f, const char **ret_file)
 {
-    if (!f->python && !f->r)
-        return "it has neither model.py nor model.R at its top";
-    if (f->manifest && json_object_get(f->manifest, "runtime") && is_python != (f->python != NULL))
-        return "slipway.yaml names another runtime than the model's file";
-    if (!has(functions, "init"))
-        return is_python ? "model.py defines no init()" : "model.R defines no init()";
-    if (!has(functions, "predict") && !has(functions, "predict_tensors"))
-        return is_python ? "model.py defines no predict()" : "model.R defines no predict()";
+    const char *runtime = json_get_string(f->manifest, "runtime", NULL), *file = json_get_string(f->manifest, "file", NULL);
+    const struct kind *of_runtime = NULL;
+
+    for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+        if (runtime && strcmp(runtime, kinds[i].runtime) != 0)
+            continue;
+        of_runtime = of_runtime ? of_runtime : &kinds[i];
+        *ret_file = kinds[i].is_native && runtime && file ? file : kinds[i].file;
+        if (strvec_contains(&f->names, *ret_file))
+            return &kinds[i];
+    }
+    /* The manifest says what it should be. */
+    if (of_runtime && runtime)
+        *ret_file = of_runtime->is_native && file ? file : of_runtime->file;
+    return runtime ? of_runtime : NULL;
+}
+
+/* Why it cannot be served, to be freed; NULL: it can. */
+static char *fault_of(const struct findings *f, const struct kind *kind, const char *file, const json_t *functions)
+{
+    if (!kind)
+        return xstrdup("it has none of model.py, model.R, model.onnx, model.json and model.ubj at its top");
+    if (!strvec_contains(&f->names, file))
+        return xasprintf("slipway.yaml says that it is of runtime %s, but there is no %s", kind->runtime, file);
+    if (!kind->is_native && json_object_get(f->manifest, "file"))
+        return xasprintf("'file' in slipway.yaml is for onnx and xgboost; the model of runtime %s is %s", kind->runtime,
+                         kind->file);
+    if (!kind->is_native && !has(functions, "init"))
+        return xasprintf("%s defines no init()", file);
+    if (!kind->is_native && !has(functions, "predict") && !has(functions, "predict_tensors"))
+        return xasprintf("%s defines no predict()", file);
     return NULL;
 }
 
 static json_t *describe(const struct findings *f, const struct archive_summary *summary)
 {
     json_t *inputs = json_object_get(f->manifest, "inputs"), *outputs = json_object_get(f->manifest, "outputs");
-    bool is_python = f->manifest && json_object_get(f->manifest, "runtime")
-                         ? strcmp(json_get_string(f->manifest, "runtime", ""), "python") == 0
-                         : f->python != NULL;
-    const char *source = is_python ? f->python : f->r;
+    const char *file = NULL;
+    const struct kind *kind = find_kind(f, &file);
+    bool is_python = kind && strcmp(kind->runtime, "python") == 0;
+    const char *source = !kind || kind->is_native ? NULL : is_python ? f->python : f->r;
     cleanup_json json_t *functions = source ? list_functions(source, is_python) : json_array();
-    const char *fault = fault_of(f, is_python, functions);
+    cleanup_free char *fault = fault_of(f, kind, file, functions);
     json_t *package = json_build("{s:b, s:s?, s:s?, s:s?, s:O}", "servable", fault == NULL, "reason", fault, "runtime",
-                                 source ? (is_python ? "python" : "r") : NULL, "file",
-                                 source ? (is_python ? "model.py" : "model.R") : NULL, "functions", functions);
+                                 kind ? kind->runtime : NULL, "file", kind ? file : NULL, "functions", functions);
 
     json_set_string(package, "environment", json_get_string(f->manifest, "environment", NULL));
     json_set_int(package, "concurrency", json_get_int(f->manifest, "concurrency", 1));
@@ -224,7 +259,7 @@ static json_t *describe(const struct findings *f, const struct archive_summary *
 
 json_t *package_inspect_fd(int fd, struct error *error)
 {
-    cleanup_findings struct findings findings = {NULL, NULL, NULL};
+    cleanup_findings struct findings findings = {.names = STRVEC_INIT};
     struct archive_summary summary = {0, 0};
 
     if (archive_each(fd, "package", on_entry, &findings, &summary, error) < 0)

@@ -1,8 +1,8 @@
 /*
  * Model packages: a zip that serves without anything else (docs/MODEL_PACKAGE.md).
  *
- * At its top stands model.py or model.R that defines init() and predict(text); optionally
- * predict_tensors(inputs) and slipway.yaml. The code of a run is such a package too if it has them.
+ * At its top stands model.py or model.R that defines init() and predict(text), or a model of ONNX or XGBoost
+ * that needs no code; optionally slipway.yaml. The code of a run is such a package too if it has them.
  */
 #pragma once
 
@@ -11,7 +11,7 @@
 #include "util/json.h"
 
 /* Looks at a zip: names, sizes, defences of format/archive.h, the functions that are defined, the manifest.
- *   {"servable":bool,"reason":null|"…","runtime":"python"|"r","file":"model.py","functions":["init",…],
+ *   {"servable":bool,"reason":null|"…","runtime":"python"|"r"|"onnx"|"xgboost","file":"model.py","functions":["init",…],
  *    "environment":name|null,"concurrency":1,"inputs":[…],"outputs":[…],"files":n,"size":n}
  * "servable" is false, with the reason, for a zip that is sound but not a package. NULL: ERROR_INVALID,
  * ERROR_TOO_LARGE for a zip that is hostile or broken. */

@@ -43,16 +43,25 @@ static void test_what_can_be_served(void **state)
           "python");
     check((const char *const[]){"model.R", "init <- function() {}\npredict = function(x) x\n", NULL}, NULL, "r");
     check((const char *const[]){"model.py", "def init(): pass\ndef predict_tensors(x): return x", NULL}, NULL, "python");
+    check((const char *const[]){"model.onnx", "", NULL}, NULL, "onnx");
+    check((const char *const[]){"model.json", "", NULL}, NULL, "xgboost");
+    check((const char *const[]){"model.ubj", "", NULL}, NULL, "xgboost");
+    check((const char *const[]){"model.json", "", "model.py", BOTH, NULL}, NULL, "python"); /* code comes first */
+    check((const char *const[]){"nets/a.tflite", "", "slipway.yaml", "runtime: onnx\nfile: nets/a.tflite\n", NULL}, NULL,
+          "onnx");
 }
 
 static void test_what_cannot(void **state)
 {
-    check((const char *const[]){"train.py", BOTH, NULL}, "neither model.py nor model.R", NULL);
-    check((const char *const[]){"src/model.py", BOTH, NULL}, "neither model.py nor model.R", NULL);
+    check((const char *const[]){"train.py", BOTH, NULL}, "none of model.py, model.R", NULL);
+    check((const char *const[]){"src/model.py", BOTH, NULL}, "none of model.py, model.R", NULL);
     check((const char *const[]){"model.py", "def init():\n    pass\n", NULL}, "no predict()", NULL);
     check((const char *const[]){"model.py", "# def init():\n    def init(): pass\ndef predict(t): pass\n", NULL},
           "no init()", NULL);
-    check((const char *const[]){"model.py", BOTH, "slipway.yaml", "runtime: r\n", NULL}, "another runtime", NULL);
+    check((const char *const[]){"model.py", BOTH, "slipway.yaml", "runtime: r\n", NULL}, "there is no model.R", NULL);
+    check((const char *const[]){"slipway.yaml", "runtime: onnx\nfile: a.onnx\n", "x.onnx", "", NULL}, "there is no a.onnx",
+          NULL);
+    check((const char *const[]){"model.py", BOTH, "slipway.yaml", "file: a.onnx\n", NULL}, "'file' in slipway.yaml", NULL);
 }
 
 static void test_manifest(void **state)

@@ -14,6 +14,7 @@
 #include "util/strvec.h"
 #include "util/xalloc.h"
 
+#define PROGRAM_INSIDE "/slipway/slipway" /* our own program, as a replica sees it */
 #define STOP_GRACE_MS 5000 /* between SIGTERM and SIGKILL for a replica that has no request left */
 #define INIT_ATTEMPTS 2    /* failures of init() before a new version counts as bad */
 
@@ -142,6 +143,7 @@ struct preparation {
     struct replica *replica;
     struct model_version version;
     struct endpoint_options options;
+    json_t *package; /* core/package.h */
     char *code, *weights, *environment, *directory;
     struct error error;
 };
@@ -149,6 +151,7 @@ struct preparation {
 static void preparation_free(struct preparation *p)
 {
     model_version_clear(&p->version);
+    json_decref(p->package);
     free(p->code);
     free(p->weights);
     free(p->environment);
@@ -171,9 +174,6 @@ static int check_package(struct store *store, const struct model_version *versio
     if (!json_get_bool(package, "servable", false))
         return error_set(error, ERROR_INVALID, "%s@%s cannot be served: %s", version->model, version->code_weights,
                          json_get_string(package, "reason", "it is not a package"));
-    if (strcmp(json_get_string(package, "runtime", ""), "python") != 0)
-        return error_set(error, ERROR_UNSUPPORTED, "%s@%s needs the runtime '%s', which this version cannot serve yet",
-                         version->model, version->code_weights, json_get_string(package, "runtime", ""));
     *ret_package = steal_ptr(package);
     return 0;
 }
@@ -210,11 +210,10 @@ static void prepare(void *userdata)
     struct preparation *p = userdata;
     struct serving *serving = p->replica->serving;
     cleanup_free char *owner = xasprintf("replica:%s", p->replica->id);
-    cleanup_json json_t *package = NULL;
     struct digest digest;
 
-    if (check_package(serving->store, &p->version, &package, &p->error) < 0 ||
-        find_environment(serving, p->version.project, json_get_string(package, "environment", NULL), &p->environment,
+    if (check_package(serving->store, &p->version, &p->package, &p->error) < 0 ||
+        find_environment(serving, p->version.project, json_get_string(p->package, "environment", NULL), &p->environment,
                          &p->error) < 0 ||
         code_unpack(serving->store, p->version.code_digest, &p->code, &p->error) < 0 ||
         fs_mkdir_all(p->directory, 0700, &p->error) < 0)
@@ -250,14 +249,38 @@ static void fill_environment(const struct preparation *p, struct strvec *env)
         strvec_pushf(env, "OMP_NUM_THREADS=%d", (int)(p->options.cpus + 0.999));
 }
 
+/* The process of each runtime. Models without code are run by our own program. */
+static void fill_command(const struct preparation *p, struct strvec *argv)
+{
+    const char *runtime = json_get_string(p->package, "runtime", "");
+
+    if (strcmp(runtime, "python") == 0) {
+        strvec_push(argv, "python3");
+        strvec_push(argv, "/slipway/lib/" WORKER_PROGRAM);
+    } else if (strcmp(runtime, "r") == 0) {
+        strvec_push(argv, "Rscript");
+        strvec_push(argv, "/slipway/lib/slipway_worker.R");
+    } else {
+        strvec_push(argv, PROGRAM_INSIDE);
+        strvec_push(argv, "worker");
+        if (p->environment) {
+            strvec_push(argv, "--environment");
+            strvec_push(argv, p->environment);
+        }
+        strvec_push(argv, runtime);
+        strvec_push(argv, json_get_string(p->package, "file", ""));
+    }
+}
+
 static int launch(struct preparation *p, struct error *error)
 {
+    cleanup_strvec struct strvec argv = STRVEC_INIT;
+    cleanup_free char *program = proc_self_path();
     struct serving *serving = p->replica->serving;
     cleanup_strvec struct strvec env = STRVEC_INIT;
     cleanup_free char *gateway = store_path(serving->store, "gateway"), *library = NULL;
     cleanup_free char *owner = xasprintf("replica:%s", p->replica->id);
-    const char *const argv[] = {"python3", "/slipway/lib/" WORKER_PROGRAM, NULL};
-    struct engine_mount mounts[4];
+    struct engine_mount mounts[5];
     size_t n = 0;
 
     library = worker_library_directory(error);
@@ -266,8 +289,10 @@ static int launch(struct preparation *p, struct error *error)
     if (orchestrator_reserve(serving->orchestrator, owner, p->options.cpus, p->options.memory, 0, NULL, error) < 0)
         return -1;
     fill_environment(p, &env);
+    fill_command(p, &argv);
     mounts[n++] = (struct engine_mount){gateway, "/slipway/gateway", true};
     mounts[n++] = (struct engine_mount){library, "/slipway/lib", false};
+    mounts[n++] = (struct engine_mount){program, PROGRAM_INSIDE, false};
     if (p->weights)
         mounts[n++] = (struct engine_mount){p->weights, "/slipway/weights.safetensors", false};
     if (p->environment)
@@ -277,7 +302,7 @@ static int launch(struct preparation *p, struct error *error)
         .attempt = 1,
         .role = "replica",
         .directory = p->directory,
-        .argv = argv,
+        .argv = (const char *const *)argv.items,
         .environment = (const char *const *)env.items,
         .code = p->code,
         .mounts = mounts,
