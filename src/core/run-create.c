@@ -235,11 +235,6 @@ static int check_resources(struct submission *s, struct error *error)
     if (s->nodes < 1 || s->nodes > LIMIT_RUN_NODES)
         return error_set(error, ERROR_INVALID, "field 'nodes' must sum to 1 to %d, not %d", LIMIT_RUN_NODES,
                          s->nodes);
-    if (s->nodes > 1 && !json_get_bool(s->definition, "network", false))
-        return error_set(
-            error, ERROR_INVALID,
-            "a run of %d nodes needs field 'network': they reach each other over the host's network",
-            s->nodes);
     json_object_set_new(s->spec, "nodes", nodes ? json_incref(nodes) : json_build("{s:i}", "main", 1));
     return 0;
 }

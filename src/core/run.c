@@ -55,7 +55,7 @@ struct run *run_free(struct run *run)
 #define RUN_COLUMNS                                                                                          \
     "id, project, name, job, job_code, code, model, state, reason, message, attempt, failures, retries, "    \
     "priority, nodes, cpus, memory, gpus, gpu_memory, timeout_ms, stop_requested, exit_code, spec, labels, " \
-    "created_at, created_by, started_at, ended_at"
+    "created_at, created_by, started_at, ended_at, not_before"
 
 static struct run *from_row(struct db_rows *rows, struct error *error)
 {
@@ -98,6 +98,7 @@ static struct run *from_row(struct db_rows *rows, struct error *error)
     run->created_by = xstrdup(db_text(rows, c++));
     run->started_at = db_int(rows, c++);
     run->ended_at = db_int(rows, c++);
+    run->not_before = db_int(rows, c++);
     return steal_ptr(run);
 }
 
@@ -224,10 +225,11 @@ int run_set_state(struct db_tx *tx, struct run *run, const struct run_change *ch
         attempt++;
     if (db_exec(tx, error,
                 "UPDATE runs SET state = ?, reason = ?, message = ?, attempt = ?, failures = failures + ?, "
-                "started_at = ?, ended_at = ?, stop_requested = CASE WHEN ? THEN 0 ELSE stop_requested END "
+                "started_at = ?, ended_at = ?, not_before = ?, stop_requested = CASE WHEN ? THEN 0 ELSE "
+                "stop_requested END "
                 "WHERE id = ?",
-                "issiiiiis", (int64_t)change->state, change->reason, change->message, attempt,
-                (int64_t)change->failure, started_at, ended_at,
+                "issiiiiiis", (int64_t)change->state, change->reason, change->message, attempt,
+                (int64_t)change->failure, started_at, ended_at, change->not_before,
                 (int64_t)(run_is_final((enum run_state)state) && change->state == RUN_QUEUED), run->id) < 0)
         return -1;
     if (change->state == RUN_QUEUED || change->exit_code) {
@@ -244,6 +246,8 @@ int run_set_state(struct db_tx *tx, struct run *run, const struct run_change *ch
                       state_name(&run_states, (int)state), "attempt", (json_int_t)attempt);
     if (change->message)
         json_set_string(data, "message", change->message);
+    if (change->not_before)
+        json_set_time_ms(data, "not_before", change->not_before);
     if (change->exit_code)
         json_set_int(data, "exit_code", *change->exit_code);
     if (append_event(tx, run, state_name(&run_states, (int)change->state), change->actor, data, error) < 0)
@@ -259,6 +263,7 @@ int run_set_state(struct db_tx *tx, struct run *run, const struct run_change *ch
     run->failures += change->failure;
     run->started_at = started_at;
     run->ended_at = ended_at;
+    run->not_before = change->not_before;
     return 0;
 }
 

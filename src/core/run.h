@@ -76,6 +76,7 @@ struct run {
     struct run_resources resources;
     int64_t timeout_ms; /* 0: none */
     bool stop_requested;
+    int64_t not_before; /* queued: wall ms; 0: at once */
     bool has_exit_code;
     int exit_code;
     json_t *spec;
@@ -121,6 +122,7 @@ struct run_change {
     const int *exit_code; /* NULL: leave */
     bool new_attempt;     /* to RUN_QUEUED: the next attempt */
     bool failure;         /* to RUN_QUEUED: the attempt counts against `retries` */
+    int64_t not_before;   /* to RUN_QUEUED: wall ms; 0: at once */
 };
 /* ERROR_CONFLICT if the state in the database does not allow it. Updates *run. */
 int run_set_state(struct db_tx *tx, struct run *run, const struct run_change *change, struct error *error);

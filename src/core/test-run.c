@@ -110,7 +110,6 @@ static void test_bad_requests(void **state)
         {"{\"entry\":[\"x\"],\"model\":\"no slash\",\"code\":\"" CODE_A "\"}", ERROR_INVALID, "no slash"},
         {"{\"entry\":[\"x\"],\"model\":\"a/b\"}", ERROR_INVALID, "code"},
         {"{\"entry\":[\"x\"],\"gate\":{\"rule\":\"true\"}}", ERROR_INVALID, "model"},
-        {"{\"entry\":[\"x\"],\"nodes\":{\"worker\":2}}", ERROR_INVALID, "network"},
         {"{\"entry\":[\"x\"],\"nodes\":{\"worker\":0}}", ERROR_INVALID, "nodes"},
     };
     cleanup_error struct error error = ERROR_INIT;

@@ -69,6 +69,8 @@ struct engine_spec {
     uint64_t pids;      /* processes; 0: default 1024 */
     const char *gpus;   /* "0,1": devices that were assigned; NULL: none visible */
     bool network;       /* the host's network; otherwise loopback only */
+    const char *group;  /* file name; without the host's network, nodes of the same group share one loopback;
+                         * NULL: alone */
     int64_t timeout_ms; /* 0: none */
     int64_t grace_ms;   /* between SIGTERM and SIGKILL */
     bool restart;       /* replicas: start again when it ends, back-off 0, 1, 5, 15 s */

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include "engine/document.h"
 #include "engine/drivers.h"
+#include "engine/group.h"
 #include "engine/machine.h"
 #include "engine/nodes.h"
 #include "engine/oci.h"
@@ -222,13 +223,35 @@ static json_t *build_document(struct local *local, const struct engine_spec *spe
     json_set_string(document, "kind", "oci");
     json_object_set_new(document, "argv", document_strings(&argv));
     json_set_bool(document, "overlay", node->overlay);
+    if (node->network)
+        json_set_string(document, "network", node->network);
     json_object_set_new(document, "runtime",
                         json_build("{s:s, s:s, s:s}", "path", local->runtime.path, "root", local->root,
                                    "container", node->name));
     return document;
 }
 
-static int local_launch(struct engine *engine, const struct engine_spec *given, struct error *error)
+/* Nobody uses it any more. */
+static void release_network(struct local *local, const char *path)
+{
+    if (!nodes_have_text(local->nodes, "network", path))
+        group_network_remove(path);
+}
+
+static int join_network(struct engine *engine, const char *group, char **ret_path, struct error *error)
+{
+    cleanup_free char *directory = fs_join(engine->data_directory, "engine/network");
+
+    if (!fs_is_safe_name(group) || strchr(group, '/'))
+        return error_set(error, ERROR_INVALID, "'%s' is no name of a group", group);
+    if (fs_mkdir_all(directory, 0700, error) < 0)
+        return -1;
+    *ret_path = fs_join(directory, group);
+    return group_network_create(*ret_path, error);
+}
+
+static int launch_in(struct engine *engine, const struct engine_spec *given, const char *network,
+                     struct error *error)
 {
     struct local *local = engine->state;
     cleanup_free char *key = engine_key(given->run_id, given->attempt, given->node),
@@ -240,14 +263,30 @@ static int local_launch(struct engine *engine, const struct engine_spec *given, 
     if (!directory)
         return error_set_errno(error, errno, "cannot open %s", given->directory);
     spec.directory = directory;
-    node = (struct oci_node){
-        .name = name, .uid = choose_uid(local, name), .overlay = can_overlay(local, &spec)};
+    node = (struct oci_node){.name = name,
+                             .uid = choose_uid(local, name),
+                             .overlay = can_overlay(local, &spec),
+                             .network = network};
     if (spec.code)
         open_code(engine->data_directory, spec.code);
     config = oci_config(&local->host, &node, &spec, error);
     if (!config || write_config(&spec, config, error) < 0)
         return -1;
     return nodes_launch(local->nodes, key, given->directory, build_document(local, &spec, key, &node), error);
+}
+
+static int local_launch(struct engine *engine, const struct engine_spec *spec, struct error *error)
+{
+    cleanup_free char *network = NULL;
+    int r = 0;
+
+    if (spec->group && !spec->network)
+        r = join_network(engine, spec->group, &network, error);
+    if (r == 0)
+        r = launch_in(engine, spec, network, error);
+    if (r < 0 && network)
+        release_network(engine->state, network);
+    return r;
 }
 
 static int local_signal(struct engine *engine, const char *key, int signal, const char *reason,
@@ -263,7 +302,14 @@ static int local_attach(struct engine *engine, const char *key, const char *dire
 
 static int local_forget(struct engine *engine, const char *key, struct error *error)
 {
-    return nodes_forget(((struct local *)engine->state)->nodes, key, error);
+    struct local *local = engine->state;
+    cleanup_free char *network = xstrdup_null(nodes_text(local->nodes, key, "network"));
+
+    if (nodes_forget(local->nodes, key, error) < 0)
+        return -1;
+    if (network)
+        release_network(local, network);
+    return 0;
 }
 
 static json_t *local_stats(struct engine *engine, const char *key, struct error *error)

@@ -271,6 +271,26 @@ bool nodes_use_uid(struct nodes *nodes, uid_t uid)
     return false;
 }
 
+const char *nodes_text(struct nodes *nodes, const char *key, const char *name)
+{
+    const struct node *node = map_get(&nodes->by_key, key);
+
+    return node ? json_get_string(node->document, name, NULL) : NULL;
+}
+
+bool nodes_have_text(struct nodes *nodes, const char *name, const char *text)
+{
+    struct map_iterator it = {0};
+
+    while (map_next(&nodes->by_key, &it)) {
+        const struct node *node = it.value;
+
+        if (strcmp(json_get_string(node->document, name, ""), text) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* -- launching -- */
 
 /* Not synced: after a power loss the node is lost, whatever its spec was. */

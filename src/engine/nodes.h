@@ -26,5 +26,9 @@ int nodes_signal(struct nodes *nodes, const char *key, int signal, const char *r
 int nodes_attach(struct nodes *nodes, const char *key, const char *directory, struct error *error);
 int nodes_forget(struct nodes *nodes, const char *key, struct error *error);
 json_t *nodes_stats(struct nodes *nodes, const char *key, struct error *error);
+/* A text of the node's document, by its key there; NULL without one. Borrowed until the node is forgotten. */
+const char *nodes_text(struct nodes *nodes, const char *key, const char *name);
+/* Whether the document of a node that was not forgotten has this text. */
+bool nodes_have_text(struct nodes *nodes, const char *name, const char *text);
 /* Whether a node that was not forgotten runs as this user. */
 bool nodes_use_uid(struct nodes *nodes, uid_t uid);

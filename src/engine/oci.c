@@ -379,13 +379,18 @@ static json_t *build_process(const struct oci_host *host, const struct oci_node 
     return process;
 }
 
-static json_t *build_namespaces(const struct engine_spec *spec)
+static json_t *build_namespaces(const struct oci_node *node, const struct engine_spec *spec)
 {
     json_t *namespaces = json_build("[{s:s}, {s:s}, {s:s}, {s:s}]", "type", "pid", "type", "ipc", "type",
                                     "uts", "type", "mount");
 
-    if (!spec->network)
-        json_array_append_new(namespaces, json_build("{s:s}", "type", "network"));
+    if (!spec->network) {
+        json_t *network = json_build("{s:s}", "type", "network");
+
+        if (node->network)
+            json_set_string(network, "path", node->network);
+        json_array_append_new(namespaces, network);
+    }
     return namespaces;
 }
 
@@ -417,9 +422,9 @@ static json_t *build_linux(const struct oci_host *host, const struct oci_node *n
     json_t *resources = build_resources(host, spec), *linux_;
     cleanup_free char *cgroup = xasprintf("/slipway/%s", node->name);
 
-    linux_ = json_build("{s:s, s:o, s:o, s:o}", "cgroupsPath", cgroup, "namespaces", build_namespaces(spec),
-                        "maskedPaths", strings(masked, ARRAY_SIZE(masked)), "readonlyPaths",
-                        strings(read_only, ARRAY_SIZE(read_only)));
+    linux_ = json_build("{s:s, s:o, s:o, s:o}", "cgroupsPath", cgroup, "namespaces",
+                        build_namespaces(node, spec), "maskedPaths", strings(masked, ARRAY_SIZE(masked)),
+                        "readonlyPaths", strings(read_only, ARRAY_SIZE(read_only)));
     if (host->seccomp)
         json_object_set(linux_, "seccomp", host->seccomp);
     add_gpus(linux_, resources, mounts, host, spec);

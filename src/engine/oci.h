@@ -32,9 +32,10 @@ int oci_skeleton_create(struct oci_host *host, const json_t *extra, struct error
 void oci_host_release(struct oci_host *host);
 
 struct oci_node {
-    const char *name; /* also the control group: /slipway/<name> */
-    uid_t uid;        /* and gid */
-    bool overlay;     /* the working directory is an overlay of the code */
+    const char *network; /* file of a namespace to join; NULL: a new one */
+    const char *name;    /* also the control group: /slipway/<name> */
+    uid_t uid;           /* and gid */
+    bool overlay;        /* the working directory is an overlay of the code */
 };
 
 /* NULL with an error for what cannot be: a mount over a directory of the host, for instance. */

@@ -49,6 +49,7 @@ static struct active *new_active(struct orchestrator *o, struct run *run)
     active->orchestrator = o;
     active->run = run;
     active->n_nodes = run->nodes;
+    active->culprit = -1;
     active->nodes = xcalloc((size_t)run->nodes, sizeof(*active->nodes));
     for (int i = 0; i < run->nodes; i++) {
         struct active_node *node = &active->nodes[i];
@@ -289,14 +290,21 @@ static const char *node_exit_reason(const struct active_node *node)
     return json_get_string(node->exit, "reason", "exited");
 }
 
+static bool is_ended_by_peers(const struct active_node *node)
+{
+    return !node->is_lost && strncmp(node_exit_reason(node), "peer", 4) == 0;
+}
+
 /* A node is over: others may have nothing to wait for any more. */
 static void node_over(struct active_node *node)
 {
     struct active *active = node->active;
     char key[LAUNCH_KEY_SIZE];
-    bool trainers_over = true;
+    bool trainers_over = true, failed = node->is_lost || node_exit_code(node) != 0;
 
     node->over = true;
+    if (failed && active->culprit < 0 && !active->run->stop_requested && !is_ended_by_peers(node))
+        active->culprit = node->index;
     engine_forget(active->orchestrator->engine, launch_key(node->run_id, node->attempt, node->index, key),
                   NULL);
     if (all_over(active)) {
@@ -305,7 +313,7 @@ static void node_over(struct active_node *node)
     }
     for (int i = 0; i < active->n_nodes; i++)
         trainers_over &= active->nodes[i].over || is_server(active, i);
-    if (node->is_lost || node_exit_code(node) != 0)
+    if (failed)
         signal_nodes(active, SIGTERM, "peer_failed");
     else if (trainers_over)
         signal_nodes(active, SIGTERM, "peers_done");
@@ -444,12 +452,14 @@ static const struct active_node *deciding_node(struct active *active)
 {
     const struct active_node *first = NULL;
 
+    if (active->culprit >= 0)
+        return &active->nodes[active->culprit];
     for (int i = 0; i < active->n_nodes; i++) {
         if (is_server(active, i) && active->n_nodes > 1)
             continue;
         if (active->nodes[i].is_lost)
             return &active->nodes[i];
-        if (strcmp(node_exit_reason(&active->nodes[i]), "peer_failed") == 0)
+        if (is_ended_by_peers(&active->nodes[i]))
             continue;
         if (!first)
             first = &active->nodes[i];
@@ -457,6 +467,21 @@ static const struct active_node *deciding_node(struct active *active)
             return &active->nodes[i];
     }
     return first ? first : &active->nodes[0];
+}
+
+/* Of several nodes the message says which. */
+static void name_node(const struct active *active, const struct active_node *node, struct verdict *verdict)
+{
+    cleanup_free char *message = verdict->message;
+    const char *role;
+    int index;
+
+    if (active->n_nodes < 2 || verdict->state == RUN_SUCCEEDED || !message) {
+        message = NULL;
+        return;
+    }
+    role = run_node_role(active->run, node->index, &index);
+    verdict->message = xasprintf("%s %d (node %d): %s", role, index, node->index, message);
 }
 
 static void judge(struct active *active, struct verdict *verdict)
@@ -493,6 +518,7 @@ static void judge(struct active *active, struct verdict *verdict)
             .may_retry = true};
     else
         judge_node(node, verdict);
+    name_node(active, node, verdict);
     if (active->run->stop_requested && verdict->state != RUN_SUCCEEDED) {
         verdict->state = RUN_STOPPED;
         verdict->reason = "stopped_by_user";
@@ -520,6 +546,18 @@ static int ask_gate(struct db_tx *tx, const struct run *run, struct error *error
                         json_get_string(gate, "alias", "production"), error);
 }
 
+/* Before the next attempt, by the number of those that failed; the last row is for all further ones. What
+ * fails at once must not fill the machine, what failed by chance should go on soon. */
+static const int64_t retry_pauses_ms[] = {0, 1000, 5000, 15000, 60000};
+
+static int64_t next_attempt_at(int failures)
+{
+    size_t i = failures < (int)ARRAY_SIZE(retry_pauses_ms) ? (size_t)failures
+                                                           : ARRAY_SIZE(retry_pauses_ms) - 1;
+
+    return retry_pauses_ms[i] ? clock_wall_ms() + retry_pauses_ms[i] : 0;
+}
+
 static int write_end(struct active *active, const struct verdict *verdict, struct error *error)
 {
     struct run *run = active->run;
@@ -539,7 +577,8 @@ static int write_end(struct active *active, const struct verdict *verdict, struc
                                      .reason = "retry",
                                      .message = verdict->message,
                                      .new_attempt = true,
-                                     .failure = true};
+                                     .failure = true,
+                                     .not_before = next_attempt_at(run->failures)};
     if (run_set_state(&tx, run, &change, error) < 0)
         return -1;
     if (run->state == RUN_SUCCEEDED && ask_gate(&tx, run, error) < 0)

@@ -14,7 +14,7 @@
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
-#define SDK_TARGET  "/slipway/sdk" /* of `import slipway`, on PYTHONPATH */
+#define SDK_TARGET "/slipway/sdk" /* of `import slipway`, on PYTHONPATH */
 
 struct launch *launch_free(struct launch *launch)
 {
@@ -272,6 +272,7 @@ int launch_node(const struct launch *launch, struct engine *engine, struct store
     cleanup_free struct engine_mount *mounts = xcalloc(launch->mounts.count / 2 + 2, sizeof(*mounts));
     cleanup_free char *sdk = python_sdk_directory();
     cleanup_strvec struct strvec argv = STRVEC_INIT, env = STRVEC_INIT;
+    cleanup_free char *group = run->nodes > 1 ? xasprintf("%s-%d", run->id, run->attempt) : NULL;
     struct engine_spec spec = {0};
     size_t i, n = 0;
     json_t *word;
@@ -305,6 +306,7 @@ int launch_node(const struct launch *launch, struct engine *engine, struct store
         .memory = run->resources.memory,
         .gpus = gpus,
         .network = json_get_bool(run->spec, "network", false),
+        .group = group,
         .timeout_ms = run->timeout_ms,
         .grace_ms = json_get_int(run->spec, "grace_ms", 0),
     };

@@ -46,6 +46,7 @@ struct active {
     char *prepare_error;
     enum error_code prepare_code;
     int n_nodes;
+    int culprit; /* node whose failure ended the others; -1: none */
     struct active_node *nodes;
 };
 
@@ -65,7 +66,8 @@ struct orchestrator {
     void *engine_listener_userdata;
     orchestrator_run_ended_fn run_ended;
     void *run_ended_userdata;
-    bool placing; /* a placement is due in this turn */
+    struct loop_source *resume; /* timer: the next pause between attempts is over */
+    bool placing;               /* a placement is due in this turn */
     bool gates_busy, gates_again;
     pthread_t thread;
     bool started;

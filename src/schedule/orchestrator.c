@@ -21,12 +21,30 @@ static const struct {
 
 /* -- placement -- */
 
+static void on_resume(void *userdata)
+{
+    struct orchestrator *o = userdata;
+
+    o->resume = NULL;
+    orchestrator_place_soon(o);
+}
+
+static void resume_paused(struct orchestrator *o)
+{
+    int64_t now = clock_wall_ms(), next = queue_resume(o->queue, now);
+
+    o->resume = loop_remove(o->resume);
+    if (next != POOL_NEVER)
+        o->resume = loop_add_timer(o->loop, (next - now) * NS_PER_MS, on_resume, o);
+}
+
 static void place(void *userdata)
 {
     struct orchestrator *o = userdata;
     struct queue_item item;
 
     o->placing = false;
+    resume_paused(o);
     while (queue_next(o->queue, &o->pool, clock_wall_ms(), &item))
         active_begin(o, item.id);
 }
@@ -74,6 +92,12 @@ static void wait_for_build(struct orchestrator *o, const char *digest, const cha
     strvec_push(ids, run_id);
 }
 
+/* Of one that has its environment. */
+static enum queue_park park_of(const struct queue_item *item)
+{
+    return item->not_before > clock_wall_ms() ? QUEUE_PAUSED : QUEUE_READY;
+}
+
 static int enqueue(struct orchestrator *o, const struct queue_item *item, const char *build,
                    struct error *error)
 {
@@ -82,7 +106,7 @@ static int enqueue(struct orchestrator *o, const struct queue_item *item, const 
 
     if (build && builder_need(o->builder, build, false, &state, &message, error) < 0)
         return -1;
-    if (!queue_add(o->queue, item, state == BUILD_READY ? QUEUE_READY : QUEUE_ENVIRONMENT))
+    if (!queue_add(o->queue, item, state == BUILD_READY ? park_of(item) : QUEUE_ENVIRONMENT))
         return 0;
     if (state == BUILD_BUILDING) {
         wait_for_build(o, build, item->id);
@@ -96,8 +120,10 @@ static int enqueue(struct orchestrator *o, const struct queue_item *item, const 
 
 int orchestrator_enqueue(struct orchestrator *o, const struct run *run, struct error *error)
 {
-    struct queue_item item = {
-        .priority = run->priority, .lasts_ms = run_lasts_ms(run), .need = {run->resources, run->nodes}};
+    struct queue_item item = {.priority = run->priority,
+                              .lasts_ms = run_lasts_ms(run),
+                              .not_before = run->not_before,
+                              .need = {run->resources, run->nodes}};
 
     memcpy(item.id, run->id, sizeof(item.id));
     return enqueue(o, &item, json_get_string(json_object_get(run->spec, "environment"), "digest", NULL),
@@ -111,9 +137,11 @@ static void on_build(void *userdata, const char *digest, enum build_state state,
     cleanup_free char *full = xasprintf("its environment could not be built: %s", message ? message : "");
 
     for (size_t i = 0; ids && i < ids->count; i++) {
-        if (state == BUILD_READY)
-            queue_set_park(o->queue, ids->items[i], QUEUE_READY);
-        else if (queue_find(o->queue, ids->items[i], NULL))
+        const struct queue_item *item = queue_find(o->queue, ids->items[i], NULL);
+
+        if (item && state == BUILD_READY)
+            queue_set_park(o->queue, ids->items[i], park_of(item));
+        else if (item)
             fail_queued(o, ids->items[i], full);
     }
     if (ids)
@@ -428,13 +456,15 @@ static int load_queued(struct orchestrator *o, struct error *error)
         db_query(&tx, &rows, error,
                  "SELECT id, priority, "
                  "iif(timeout_ms, timeout_ms + ifnull(json_extract(spec, '$.grace_ms'), 0), 0), nodes, cpus, "
-                 "memory, gpus, gpu_memory, json_extract(spec, '$.environment.digest') FROM runs WHERE state "
+                 "memory, gpus, gpu_memory, json_extract(spec, '$.environment.digest'), not_before FROM runs "
+                 "WHERE state "
                  "= 0 ORDER BY id",
                  NULL) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
         struct queue_item item = {.priority = (int)db_int(&rows, 1),
                                   .lasts_ms = db_int(&rows, 2),
+                                  .not_before = db_int(&rows, 9),
                                   .need = {.nodes = (int)db_int(&rows, 3),
                                            .each = {.cpus = db_real(&rows, 4),
                                                     .memory = (uint64_t)db_int(&rows, 5),

@@ -23,7 +23,7 @@ struct queue {
     struct list buckets; /* by falling priority; none is empty for long */
     struct list parked;
     struct map entries; /* id → entry, borrowed */
-    size_t count;
+    size_t count, paused;
 };
 
 struct queue *queue_new(void)
@@ -86,6 +86,7 @@ static void place(struct queue *queue, struct entry *entry)
     struct bucket *bucket;
     struct list *at;
 
+    queue->paused += entry->park == QUEUE_PAUSED;
     if (entry->park != QUEUE_READY) {
         list_append(&queue->parked, &entry->link);
         return;
@@ -119,6 +120,7 @@ bool queue_remove(struct queue *queue, const char *id)
     if (!entry)
         return false;
     list_unlink(&entry->link);
+    queue->paused -= entry->park == QUEUE_PAUSED;
     free(entry);
     queue->count--;
     return true;
@@ -140,6 +142,7 @@ bool queue_set_park(struct queue *queue, const char *id, enum queue_park park)
     if (!entry)
         return false;
     list_unlink(&entry->link);
+    queue->paused -= entry->park == QUEUE_PAUSED;
     entry->park = park;
     place(queue, entry);
     return true;
@@ -152,6 +155,7 @@ bool queue_set_priority(struct queue *queue, const char *id, int priority)
     if (!entry)
         return false;
     list_unlink(&entry->link);
+    queue->paused -= entry->park == QUEUE_PAUSED;
     entry->item.priority = priority;
     place(queue, entry);
     return true;
@@ -160,6 +164,25 @@ bool queue_set_priority(struct queue *queue, const char *id, int priority)
 size_t queue_count(const struct queue *queue)
 {
     return queue->count;
+}
+
+int64_t queue_resume(struct queue *queue, int64_t now)
+{
+    struct entry *entry, *tmp;
+    int64_t next = POOL_NEVER;
+
+    if (queue->paused == 0)
+        return next;
+    list_for_each_safe(entry, tmp, &queue->parked, link)
+    {
+        if (entry->park != QUEUE_PAUSED)
+            continue;
+        if (entry->item.not_before <= now)
+            queue_set_park(queue, entry->item.id, QUEUE_READY);
+        else if (entry->item.not_before < next)
+            next = entry->item.not_before;
+    }
+    return next;
 }
 
 void queue_review(struct queue *queue, const struct pool *pool)
@@ -358,6 +381,7 @@ json_t *queue_why(const struct queue *queue, const struct pool *pool, const char
     struct pool_amount unused = pool_free_amount(pool);
     struct head head = {0};
     const char *reason = "resources";
+    char duration[FORMAT_SIZE];
     int64_t expected = 0;
     json_t *missing;
     int ahead;
@@ -375,6 +399,14 @@ json_t *queue_why(const struct queue *queue, const struct pool *pool, const char
         reason = "environment";
         strbuf_reset(&message);
         strbuf_adds(&message, "its environment is being built");
+    } else if (entry->park == QUEUE_PAUSED) {
+        int64_t left = entry->item.not_before > now ? entry->item.not_before - now : 0;
+
+        reason = "paused";
+        expected = entry->item.not_before;
+        strbuf_reset(&message);
+        strbuf_addf(&message, "its last attempt failed; the next one may start in %s",
+                    format_duration_ms(left, duration));
     } else if (entry->park == QUEUE_IMPOSSIBLE) {
         reason = "impossible";
         strbuf_adds(&message, ": more than this machine has, so it cannot start here");

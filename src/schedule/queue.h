@@ -23,13 +23,15 @@ struct queue;
 struct queue_item {
     char id[ID_SIZE];
     int priority;
-    int64_t lasts_ms; /* at the longest: time-out and grace; 0: nobody knows */
+    int64_t lasts_ms;   /* at the longest: time-out and grace; 0: nobody knows */
+    int64_t not_before; /* wall ms; 0: at once */
     struct pool_need need;
 };
 
 enum queue_park {
     QUEUE_READY,       /* takes part */
     QUEUE_ENVIRONMENT, /* its environment is being built */
+    QUEUE_PAUSED,      /* between two attempts, until not_before */
     QUEUE_IMPOSSIBLE,  /* needs more than the machine has */
 };
 
@@ -51,12 +53,15 @@ size_t queue_count(const struct queue *queue);
 #define QUEUE_DEPTH 1000
 bool queue_next(struct queue *queue, struct pool *pool, int64_t now, struct queue_item *ret_item);
 
+/* Ends the pauses that are over. Returns when the next one is, or POOL_NEVER. */
+int64_t queue_resume(struct queue *queue, int64_t now);
+
 /* Tries anew those that were parked as impossible, after the machine has changed. */
 void queue_review(struct queue *queue, const struct pool *pool);
 
 /*
  * Why a queued run waits:
- *   {"position":3,"ahead":2,"reason":"resources"|"behind"|"environment"|"impossible"|"starting",
+ *   {"position":3,"ahead":2,"reason":"resources"|"behind"|"environment"|"paused"|"impossible"|"starting",
  *    "message":"needs 2 GPUs, 1 is free", "missing":[{"resource","needed","free","total"}],
  *    "holders":[{"owner","cpus","memory","gpus","ends_at"}],"head":id|null,"expected_at":time|null}
  * NULL: not queued.

@@ -225,6 +225,32 @@ static void test_why(void **state)
     pool_release(&pool);
 }
 
+static void test_pause(void **state)
+{
+    struct queue_item paused = item(1, 1, 0, 9, 0), later = item(2, 1, 0, 9, 0);
+    struct queue *queue = queue_new();
+    struct pool pool;
+
+    pool_init(&pool, 1, GIB, 0, NULL);
+    paused.not_before = NOW + 1000;
+    later.not_before = NOW + 5000;
+    assert_true(queue_add(queue, &later, QUEUE_PAUSED));
+    assert_true(queue_add(queue, &paused, QUEUE_PAUSED));
+    add(queue, 3, 1, 0, 0, 0);
+    assert_int_equal(queue_resume(queue, NOW), NOW + 1000);
+    check_reason(queue, &pool, 1, "paused", 0);
+    assert_int_equal(next(queue, &pool, NOW), 3); /* it holds up nobody */
+    give(&pool, 3);
+    assert_int_equal(next(queue, &pool, NOW), 0);
+    assert_true(queue_set_priority(queue, paused.id, 5));
+    assert_int_equal(queue_resume(queue, NOW + 1000), NOW + 5000);
+    assert_int_equal(next(queue, &pool, NOW + 1000), 1);
+    assert_true(queue_remove(queue, later.id));
+    assert_true(queue_resume(queue, NOW + 9000) == POOL_NEVER);
+    queue_free(queue);
+    pool_release(&pool);
+}
+
 static void test_memory_of_a_queued_run(void **state)
 {
     enum { RUNS = 100000 };
@@ -254,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_head_is_never_delayed),
         cmocka_unit_test(test_gpus),
         cmocka_unit_test(test_why),
+        cmocka_unit_test(test_pause),
         cmocka_unit_test(test_memory_of_a_queued_run),
     };
 

@@ -128,6 +128,24 @@ def test_retries_are_counted(client):
     assert (run["state"], run["attempt"]) == ("failed", 4)
 
 
+def test_pause_between_attempts_grows(make_daemon):
+    daemon = make_daemon(serve="none")
+    client = daemon.client()
+    run_id = shell(client, "exit 1", retries=9)
+    why = wait_until(lambda: (w := client.get(f"/api/v1/runs/{run_id}/why"))["reason"] == "paused" and w, what="a pause")
+    assert "next one may start in" in why["message"] and why["expected_at"]
+    wait_until(lambda: client.get(f"/api/v1/runs/{run_id}")["failures"] == 3, what="the third failure")
+    daemon.kill()
+    daemon.start()
+    # The pause of 5 s is kept over a restart; others pass meanwhile.
+    assert client.get(f"/api/v1/runs/{run_id}/why")["reason"] == "paused"
+    assert ended(client, shell(client, "true"))["state"] == "succeeded"
+    client.post(f"/api/v1/runs/{run_id}/stop")
+    assert client.get(f"/api/v1/runs/{run_id}")["state"] == "stopped"
+    queued = [e for e in client.get("/api/v1/events", query={"subject": f"run/{run_id}"})["items"] if e["type"].endswith("queued")]
+    assert ["not_before" in e["data"] for e in queued] == [False, False, True, True]
+
+
 def test_stop_while_running_and_while_queued(client):
     total = client.get("/api/v1/nodes")["items"][0]["cpus"]["total"]
     first = shell(client, "sleep 60", resources={"cpus": total})

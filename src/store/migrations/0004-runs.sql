@@ -73,6 +73,7 @@ CREATE TABLE runs (
     gpu_memory INTEGER NOT NULL,
     timeout_ms INTEGER NOT NULL,
     stop_requested INTEGER NOT NULL DEFAULT 0,
+    not_before INTEGER NOT NULL DEFAULT 0,   -- queued for a new attempt: no earlier than this; 0: at once
     exit_code INTEGER,
     spec TEXT NOT NULL,               -- JSON: everything that was decided at submission
     labels TEXT,                      -- JSON object of strings
