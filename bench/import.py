@@ -8,11 +8,13 @@ usage: import.py [--quick]
 import os
 import random
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
-from common import SLIPWAY, Report, median_seconds, peer_python, say
+from common import SLIPWAY, Report, peer_python, say
 
 SIZE = (20 if "--quick" in sys.argv else 120) * 10**6
 TIMES = 3
@@ -52,52 +54,51 @@ def generate(path, header, row):
     return os.path.getsize(path)
 
 
-def importer(path, directory):
-    def call():
-        subprocess.run([SLIPWAY, "dataset", "convert", path, "--output", os.path.join(directory, "out.safetensors")],
-                       check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-
-    return call
+def import_once(path, directory):
+    """Wall time s, processor time s and peak memory MiB of an import, from the start of the program to its end."""
+    out = os.path.join(directory, "out.safetensors")
+    begin = time.monotonic()
+    process = subprocess.Popen([SLIPWAY, "dataset", "convert", path, "--output", out],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - begin
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"the import of {path} failed")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 PEER = """
-import sys, time
+import os, time
 {prepare}
 times = []
 for _ in range({times}):
-    begin = time.monotonic()
+    begin, used = time.monotonic(), os.times()
     data = {read}
-    times.append(time.monotonic() - begin)
-print(sorted(times)[len(times) // 2])
+    end = os.times()
+    times.append((time.monotonic() - begin, end.user + end.system - used.user - used.system))
+print(*(sorted(column)[len(times) // 2] for column in zip(*times)))
 """
 
 
 def peer_seconds(python, prepare, read, path):
-    """Median s of the read alone, without the start of the interpreter and its imports."""
+    """Median wall and processor time s of the read alone, without the start of the interpreter and its imports."""
     program = PEER.format(prepare=prepare, read=read.format(path=path), times=TIMES)
-    return float(subprocess.run([python, "-c", program], check=True, capture_output=True, text=True).stdout)
+    output = subprocess.run([python, "-c", program], check=True, capture_output=True, text=True).stdout
+    return tuple(map(float, output.split()))
 
 
 def compare(report, what, path, size, directory, peers):
     say(f"importing {what}")
-    ours = median_seconds(importer(path, directory), TIMES)
-    report.add(f"{what}: import", size / ours / 1e6, "MB/s")
+    wall, used, memory = (statistics.median(column) for column in zip(*(import_once(path, directory) for _ in range(TIMES))))
+    report.add(f"{what}: import", size / wall / 1e6, "MB/s")
+    report.at_most(f"{what}: peak memory", memory, 200, "MiB")
     for name, (python, prepare, read), least in peers:
         say(f"reading {what} with {name}")
-        theirs = peer_seconds(python, prepare, read, path)
-        report.add(f"{what}: {name}", size / theirs / 1e6, "MB/s")
-        report.at_least(f"{what}: import over {name}", theirs / ours, least, "×")
-
-
-def peak_memory(path, directory):
-    """Peak memory of an import, MiB."""
-    process = subprocess.Popen([SLIPWAY, "dataset", "convert", path, "--output", os.path.join(directory, "out.safetensors")],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"the import of {path} failed")
-    return usage.ru_maxrss / 1024
+        their_wall, their_used = peer_seconds(python, prepare, read, path)
+        report.add(f"{what}: {name}", size / their_wall / 1e6, "MB/s")
+        report.at_least(f"{what}: speed over {name}", their_wall / wall, least, "×")
+        report.add(f"{what}: processor time of {name} over import", their_used / used, "×")
 
 
 def main():
@@ -113,7 +114,6 @@ def main():
         size = generate(path, NUMERIC, numeric_row)
         compare(report, "numeric CSV", path, size, directory, [
             ("pandas.read_csv", pandas, 1), ("pandas.read_csv, exact", round_trip, 1)])  # fmt: skip
-        report.at_most("numeric CSV: peak memory", peak_memory(path, directory), 100, "MiB")
         os.unlink(path)
         path = os.path.join(directory, "mixed.csv")
         size = generate(path, MIXED, mixed_row)

@@ -329,6 +329,8 @@ static int find_rows(const struct export *export, const char *prefix, struct row
                          "%s has neither sparse rows nor a matrix %sx; export it as npy or safetensors",
                          export->name, prefix);
     }
+    if (!rows->indptr.data && !rows->width)
+        return error_set(error, ERROR_INVALID, "%s: %sx has no columns", export->name, prefix);
     if ((rows->labels.data && rows->labels.length != rows->count) ||
         (rows->qids.data && (rows->qids.length != rows->count || !dtype_is_integer(rows->qids.dtype))))
         return error_set(error, ERROR_INVALID, "%s: there are not as many labels as rows", export->name);

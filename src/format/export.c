@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include "format/import.h"
 #include "format/npy.h"
+#include "format/split.h"
 #include "util/fs.h"
 #include "util/xalloc.h"
 
@@ -52,6 +53,9 @@ static int choose_parts(struct export *export, const char *split, struct error *
         return error_set(error, ERROR_NOT_FOUND, "there is no split '%s' in %s; %s%s", split, export->name,
                          parts.count ? "there are " : "it has none", known);
     }
+    if (json_array_size(splits) > SPLIT_MAX)
+        return error_set(error, ERROR_INVALID, "%s claims a split of more than %d parts", export->name,
+                         SPLIT_MAX);
     json_array_foreach(splits, i, part)
         strvec_pushf(&export->prefixes, "%s/", json_get_string(part, "name", ""));
     if (!export->prefixes.count)
