@@ -184,10 +184,10 @@ class Client:
     # -- serving --
 
     def predict(self, endpoint, text, timeout=None):
-        """Sends a string to a model and returns its string."""
+        """Sends a string to a model and returns its string; `timeout` (seconds) is its deadline."""
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if timeout is not None:
-            headers["X-Request-Timeout"] = str(timeout)
+            headers["Slipway-Timeout-Ms"] = str(int(timeout * 1000))
         path = "/predict/" + urllib.parse.quote(endpoint, safe="")
         status, _, data = self._send(self.serve_url, "POST", path, text.encode(), headers)
         if status >= 400:
