@@ -126,6 +126,7 @@ static int start_schedule(struct daemon *daemon, const struct daemon_options *op
 {
     struct orchestrator_options orchestrator = {
         .engine = options->engine ?: "auto",
+        .long_run_ms = options->long_run_ms,
         .url = daemon->urls.count > 1 ? daemon->urls.items[1] : NULL,
         .python = options->python,
     };

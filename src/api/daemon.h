@@ -37,6 +37,7 @@ struct daemon_options {
     const char *serve;             /* address of the serving port; NULL: no gateway */
     const char *certificate, *key; /* PEM files, for both ports; NULL: no TLS */
     const char *engine;            /* engine_open(); NULL: "auto" */
+    int64_t long_run_ms;           /* 0: default */
     const char *python;            /* orchestrator_options; NULL: its default */
     bool insecure;                 /* allows a port beyond loopback without TLS */
 };

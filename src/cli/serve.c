@@ -22,6 +22,7 @@ static const struct option serve_options[] = {
     {"hot-size", 0, "BYTES", "how much of it to use (half of what is free)"},
     {"engine", 0, "NAME", "where runs run: auto, local, process, fake, disabled (auto)"},
     {"python", 0, "FILE", "base interpreter of Python environments"},
+    {"long-run", 0, "TIME", "running time after which a run gives way to others (5h)"},
     {"verbose", 'v', NULL, "log every step"},
     {0},
 };
@@ -86,6 +87,8 @@ static int serve(struct invocation *invocation, struct error *error)
 
     if (hot_size && parse_bytes(hot_size, &options.hot_budget, error) < 0)
         return error_wrap(error, "--hot-size");
+    if (option_duration_ms(invocation, "long-run", &options.long_run_ms, error) < 0)
+        return -1;
     if (option_flag(invocation, "verbose"))
         log_set_level(LOG_DEBUG);
     choose_listeners(invocation, &listen);

@@ -43,6 +43,11 @@ static int disabled_forget(struct engine *engine, const char *key, struct error 
     return 0;
 }
 
+static int disabled_weigh(struct engine *engine, const char *key, double part, struct error *error)
+{
+    return error_set(error, ERROR_NOT_FOUND, "node %s is not known", key);
+}
+
 static json_t *disabled_stats(struct engine *engine, const char *key, struct error *error)
 {
     error_set(error, ERROR_NOT_FOUND, "node %s is not known", key);
@@ -59,5 +64,6 @@ const struct engine_driver disabled_driver = {
     .signal = disabled_signal,
     .attach = disabled_attach,
     .forget = disabled_forget,
+    .weigh = disabled_weigh,
     .stats = disabled_stats,
 };

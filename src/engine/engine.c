@@ -135,6 +135,11 @@ int engine_forget(struct engine *engine, const char *key, struct error *error)
     return engine->driver->forget(engine, key, error);
 }
 
+int engine_weigh(struct engine *engine, const char *key, double part, struct error *error)
+{
+    return engine->driver->weigh(engine, key, part, error);
+}
+
 json_t *engine_stats(struct engine *engine, const char *key, struct error *error)
 {
     return engine->driver->stats(engine, key, error);

@@ -113,6 +113,9 @@ struct engine_driver {
     /* Reattaches to a node that an earlier process launched; an ENGINE_EXITED, ENGINE_LOST or ENGINE_INTAKE
      * follows if there is anything to tell. */
     int (*attach)(struct engine *engine, const char *key, const char *directory, struct error *error);
+    /* Gives the node only this part (above 0, at most 1) of its right to processors when they are short.
+     * Where nothing can do that: ERROR_UNSUPPORTED. */
+    int (*weigh)(struct engine *engine, const char *key, double part, struct error *error);
     /* Stops watching and removes what is left of it outside its directory (cgroup, mounts). */
     int (*forget)(struct engine *engine, const char *key, struct error *error);
     /* {"cpu_seconds","memory_bytes","memory_peak_bytes","pids"}; NULL if unknown. */
@@ -146,5 +149,6 @@ int engine_launch(struct engine *engine, const struct engine_spec *spec, struct 
 int engine_signal(struct engine *engine, const char *key, int signal, const char *reason,
                   struct error *error);
 int engine_attach(struct engine *engine, const char *key, const char *directory, struct error *error);
+int engine_weigh(struct engine *engine, const char *key, double part, struct error *error);
 int engine_forget(struct engine *engine, const char *key, struct error *error);
 json_t *engine_stats(struct engine *engine, const char *key, struct error *error);

@@ -309,6 +309,11 @@ static int fake_forget(struct engine *engine, const char *key, struct error *err
     return 0;
 }
 
+static int fake_weigh(struct engine *engine, const char *key, double part, struct error *error)
+{
+    return find(engine, key, error) ? 0 : -1;
+}
+
 static json_t *fake_stats(struct engine *engine, const char *key, struct error *error)
 {
     if (!find(engine, key, error))
@@ -327,5 +332,6 @@ const struct engine_driver fake_driver = {
     .signal = fake_signal,
     .attach = fake_attach,
     .forget = fake_forget,
+    .weigh = fake_weigh,
     .stats = fake_stats,
 };

@@ -312,6 +312,11 @@ static int local_forget(struct engine *engine, const char *key, struct error *er
     return 0;
 }
 
+static int local_weigh(struct engine *engine, const char *key, double part, struct error *error)
+{
+    return nodes_weigh(((struct local *)engine->state)->nodes, key, part, error);
+}
+
 static json_t *local_stats(struct engine *engine, const char *key, struct error *error)
 {
     return nodes_stats(((struct local *)engine->state)->nodes, key, error);
@@ -327,5 +332,6 @@ const struct engine_driver local_driver = {
     .signal = local_signal,
     .attach = local_attach,
     .forget = local_forget,
+    .weigh = local_weigh,
     .stats = local_stats,
 };

@@ -466,6 +466,19 @@ int nodes_forget(struct nodes *nodes, const char *key, struct error *error)
     return 0;
 }
 
+int nodes_weigh(struct nodes *nodes, const char *key, double part, struct error *error)
+{
+    struct node *node = map_get(&nodes->by_key, key);
+    const char *cgroup = node ? json_get_string(node->document, "cgroup", NULL) : NULL;
+    double cpus = node ? json_get_number(json_object_get(node->document, "limits"), "cpus", 0) : 0;
+
+    if (!node)
+        return error_set(error, ERROR_NOT_FOUND, "node %s is not known", key);
+    if (!cgroup)
+        return error_set(error, ERROR_UNSUPPORTED, "node %s has no control group", key);
+    return cgroup_set_shares(nodes->cgroups, cgroup, (uint64_t)(1024 * (cpus > 0 ? cpus : 1) * part), error);
+}
+
 json_t *nodes_stats(struct nodes *nodes, const char *key, struct error *error)
 {
     struct node *node = map_get(&nodes->by_key, key);

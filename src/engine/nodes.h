@@ -25,6 +25,7 @@ int nodes_launch(struct nodes *nodes, const char *key, const char *directory, js
 int nodes_signal(struct nodes *nodes, const char *key, int signal, const char *reason, struct error *error);
 int nodes_attach(struct nodes *nodes, const char *key, const char *directory, struct error *error);
 int nodes_forget(struct nodes *nodes, const char *key, struct error *error);
+int nodes_weigh(struct nodes *nodes, const char *key, double part, struct error *error);
 json_t *nodes_stats(struct nodes *nodes, const char *key, struct error *error);
 /* A text of the node's document, by its key there; NULL without one. Borrowed until the node is forgotten. */
 const char *nodes_text(struct nodes *nodes, const char *key, const char *name);

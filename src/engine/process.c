@@ -161,6 +161,11 @@ static int process_forget(struct engine *engine, const char *key, struct error *
     return nodes_forget(((struct process *)engine->state)->nodes, key, error);
 }
 
+static int process_weigh(struct engine *engine, const char *key, double part, struct error *error)
+{
+    return nodes_weigh(((struct process *)engine->state)->nodes, key, part, error);
+}
+
 static json_t *process_stats(struct engine *engine, const char *key, struct error *error)
 {
     return nodes_stats(((struct process *)engine->state)->nodes, key, error);
@@ -176,5 +181,6 @@ const struct engine_driver process_driver = {
     .signal = process_signal,
     .attach = process_attach,
     .forget = process_forget,
+    .weigh = process_weigh,
     .stats = process_stats,
 };

@@ -62,6 +62,7 @@ struct orchestrator {
     struct map active;  /* run id → struct active, borrowed */
     struct map waiting; /* digest of a build → struct strvec of run ids */
     char *url;
+    int64_t long_run_ms;
     engine_event_fn engine_listener;
     void *engine_listener_userdata;
     orchestrator_run_ended_fn run_ended;

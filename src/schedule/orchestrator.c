@@ -6,18 +6,21 @@
 #include "util/xalloc.h"
 
 /*
- * Rules about runs that go on for long, as rows: after so much running time the priority falls, so that what
- * comes later (and the run's own retries) is not held up by them.
+ * What happens to runs that go on for long, as rows: after so much running time, as a multiple of the
+ * daemon's limit, their priority falls, so that what comes later (and their own retries) is not held up by
+ * them, and they give way where processors are short.
  */
 static const struct {
-    int64_t after_ms;
+    int times;
     int priority;
+    double cpu_part; /* of the right to processors that they were launched with */
     const char *reason;
 } long_run_rules[] = {
-    {5 * INT64_C(3600) * 1000, -10, "long_running"},
+    {1, -10, 0.25, "long_running"},
 };
 
-#define RULE_INTERVAL (60 * NS_PER_SEC)
+#define LONG_RUN_MS   (5 * INT64_C(3600) * 1000)
+#define RULE_INTERVAL (60 * NS_PER_SEC) /* or a quarter of the limit, if that is less */
 
 /* -- placement -- */
 
@@ -428,6 +431,23 @@ static void lower_priority(struct active *active, int priority, const char *reas
         log_warning("cannot lower the priority of a run", "run", active->run->id, "error", error.message);
 }
 
+/* First the weight: if the daemon dies in between, the priority tells the next one to do both again. */
+static void give_way(struct active *active, double part)
+{
+    struct orchestrator *o = active->orchestrator;
+    char key[LAUNCH_KEY_SIZE];
+
+    for (int i = 0; i < active->n_nodes; i++) {
+        cleanup_error struct error error = ERROR_INIT;
+
+        if (active->nodes[i].over)
+            continue;
+        launch_key(active->run->id, active->run->attempt, i, key);
+        if (engine_weigh(o->engine, key, part, &error) < 0 && error.code != ERROR_UNSUPPORTED)
+            log_warning("cannot lower the weight of a node", "key", key, "error", error.message);
+    }
+}
+
 static void apply_rules(void *userdata)
 {
     struct orchestrator *o = userdata;
@@ -437,10 +457,14 @@ static void apply_rules(void *userdata)
     while (map_next(&o->active, &it)) {
         struct active *active = it.value;
 
-        for (size_t i = 0; i < ARRAY_SIZE(long_run_rules); i++)
-            if (active->run->started_at && now - active->run->started_at > long_run_rules[i].after_ms &&
-                active->run->priority > long_run_rules[i].priority)
-                lower_priority(active, long_run_rules[i].priority, long_run_rules[i].reason);
+        for (size_t i = 0; i < ARRAY_SIZE(long_run_rules); i++) {
+            if (active->run->state != RUN_RUNNING ||
+                now - active->run->started_at <= long_run_rules[i].times * o->long_run_ms ||
+                active->run->priority <= long_run_rules[i].priority)
+                continue;
+            give_way(active, long_run_rules[i].cpu_part);
+            lower_priority(active, long_run_rules[i].priority, long_run_rules[i].reason);
+        }
     }
 }
 
@@ -522,6 +546,7 @@ int orchestrator_new(struct store *store, const struct orchestrator_options *opt
     o->queue = queue_new();
     o->waiting.destroy = free_waiting;
     o->url = xstrdup_null(options->url);
+    o->long_run_ms = options->long_run_ms > 0 ? options->long_run_ms : LONG_RUN_MS;
     o->builder = builder_new(store, o->loop, o->workers, options->python, on_build, o);
     pool_init(&o->pool, 0, 0, 0, NULL);
     if (open_engine(o, options, error) < 0 || builder_resume(o->builder, error) < 0 ||
@@ -529,7 +554,10 @@ int orchestrator_new(struct store *store, const struct orchestrator_options *opt
         orchestrator_free(o);
         return -1;
     }
-    loop_add_interval(o->loop, RULE_INTERVAL, apply_rules, o);
+    loop_add_interval(o->loop,
+                      o->long_run_ms * NS_PER_MS / 4 < RULE_INTERVAL ? o->long_run_ms * NS_PER_MS / 4
+                                                                     : RULE_INTERVAL,
+                      apply_rules, o);
     active_decide_gates(o);
     orchestrator_place_soon(o);
     *ret_orchestrator = o;

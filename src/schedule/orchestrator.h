@@ -26,8 +26,9 @@ struct orchestrator_options {
     const char *engine;           /* "auto", "local", "process", "fake", "disabled" */
     const json_t *engine_options; /* may be NULL */
     const char *url;              /* SLIPWAY_URL for runs with network; NULL: none */
-    const char *python; /* base interpreter of environments; NULL: /usr/bin/python3 or the first in PATH */
-    int workers;        /* worker threads; 0: 4 */
+    const char *python;  /* base interpreter of environments; NULL: /usr/bin/python3 or the first in PATH */
+    int64_t long_run_ms; /* running time after which a run gives way to others; 0: 5 hours */
+    int workers;         /* worker threads; 0: 4 */
 };
 
 int orchestrator_new(struct store *store, const struct orchestrator_options *options,

@@ -283,6 +283,20 @@ fail:
     return -1;
 }
 
+int cgroup_set_shares(const struct cgroups *cgroups, const char *path, uint64_t shares, struct error *error)
+{
+    const struct tree *tree = find_tree(cgroups, CGROUP_CPU);
+    cleanup_free char *value = NULL;
+
+    if (!tree || !tree->writable)
+        return error_set(error, ERROR_UNSUPPORTED,
+                         "this machine has no control group controller for processors");
+    shares = shares < 2 ? 2 : shares > 262144 ? 262144 : shares;
+    /* Version 2 counts from 1 to 10000; the conversion is the runtimes'. */
+    value = xasprintf("%llu", (unsigned long long)(tree->v2 ? 1 + (shares - 2) * 9999 / 262142 : shares));
+    return write_control(tree, path, tree->v2 ? "cpu.weight" : "cpu.shares", value, error);
+}
+
 int cgroup_enter(const struct cgroups *cgroups, const char *path, pid_t pid, struct error *error)
 {
     char text[16];

@@ -46,6 +46,9 @@ struct cgroup_limits {
  * left. ERROR_UNSUPPORTED if a limit is asked for that no usable controller can hold. */
 int cgroup_create(const struct cgroups *cgroups, const char *path, const struct cgroup_limits *limits,
                   struct error *error);
+/* Changes how much the group gets when processors are short: 1024 for each core is what it is entitled to; at
+ * least 2. ERROR_UNSUPPORTED without a usable controller. */
+int cgroup_set_shares(const struct cgroups *cgroups, const char *path, uint64_t shares, struct error *error);
 /* Moves a process (0: the caller) into the group. */
 int cgroup_enter(const struct cgroups *cgroups, const char *path, pid_t pid, struct error *error);
 /* Sends SIGKILL to every process in the group and below; returns how many there were. Repeat until 0. */

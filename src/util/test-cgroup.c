@@ -101,6 +101,7 @@ static void test_version_2(void **state)
     add_file(&m, "unified/cgroup.controllers", "cpuset cpu io memory pids\n");
     add_file(&m, "unified/slipway/cgroup.subtree_control", "");
     add_file(&m, "unified/slipway/b/cpu.max", "");
+    add_file(&m, "unified/slipway/b/cpu.weight", "");
     add_file(&m, "unified/slipway/b/memory.max", "");
     add_file(&m, "unified/slipway/b/memory.swap.max", "max\n");
     add_file(&m, "unified/slipway/b/pids.max", "");
@@ -112,6 +113,8 @@ static void test_version_2(void **state)
     assert_ok(cgroup_create(cgroups, "/slipway/b", &limits, &error), &error);
     assert_file(&m, "unified/slipway/b/cpu.max", "1000 100000");
     assert_file(&m, "unified/slipway/b/memory.max", "5000");
+    assert_ok(cgroup_set_shares(cgroups, "/slipway/b", 262144, &error), &error);
+    assert_file(&m, "unified/slipway/b/cpu.weight", "10000");
     /* Three writes to what is a plain file here: "+pids" over the beginning of "+memory". */
     assert_file(&m, "unified/slipway/cgroup.subtree_control", "+pidsry");
     cgroup_read(cgroups, "/slipway/b", &stats);

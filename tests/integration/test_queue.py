@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import subprocess
 
 import pytest
@@ -223,3 +224,28 @@ def test_devices_with_enough_memory(gpu_daemon):
         client.post(f"/api/v1/runs/{run_id}/stop")
     nodes = client.get(f"/api/v1/runs/{large}/nodes")["items"]
     assert json.dumps(nodes[0]["gpus"]) == '"1"'
+
+
+# -- long runs --
+
+
+def shares_of(run_id):
+    """What the kernel gives a node: cpu.shares of version 1, cpu.weight of version 2."""
+    for file in (*pathlib.Path("/sys/fs/cgroup").glob(f"*/slipway/{run_id}-1-0/cpu.shares"),
+                 *pathlib.Path("/sys/fs/cgroup").glob(f"slipway/{run_id}-1-0/cpu.weight")):
+        return int(file.read_text())
+    pytest.skip("no control group of processors is seen here")
+
+
+def test_long_run_gives_way(make_daemon):
+    daemon = make_daemon("--long-run", "3s", serve="none")
+    client = daemon.client()
+    run_id = hold(client, 1, priority=5)
+    before = shares_of(run_id)
+    wait_until(lambda: client.get(f"/api/v1/runs/{run_id}")["priority"] == -10, what="the lower priority")
+    assert shares_of(run_id) == (256 if before == 1024 else 1 + 254 * 9999 // 262142)
+    events = [e["data"] for e in client.get("/api/v1/events", query={"subject": f"run/{run_id}"})["items"]
+              if e["type"] == "slipway.run.priority_changed"]
+    assert [(e["from"], e["to"], e["reason"]) for e in events] == [(5, -10, "long_running")]
+    assert state_of(client, run_id) == "running"
+    stop(client, run_id)
