@@ -155,6 +155,7 @@ int daemon_new(const struct daemon_options *options, struct daemon **ret_daemon,
     prepare_process();
     daemon = xnew0(struct daemon);
     daemon->started_ms = clock_wall_ms();
+    daemon->notify = notify_open();
     daemon->loop = loop_new();
     /* Before any thread: they inherit the blocked signals. */
     loop_add_signal(daemon->loop, SIGTERM, on_signal, daemon);
@@ -173,9 +174,9 @@ int daemon_new(const struct daemon_options *options, struct daemon **ret_daemon,
 
 void daemon_run(struct daemon *daemon)
 {
-    notify_supervisor("READY=1");
+    notify_supervisor(daemon->notify, "READY=1");
     loop_run(daemon->loop);
-    notify_supervisor("STOPPING=1");
+    notify_supervisor(daemon->notify, "STOPPING=1");
 }
 
 struct daemon *daemon_free(struct daemon *daemon)
@@ -192,6 +193,7 @@ struct daemon *daemon_free(struct daemon *daemon)
     loop_free(daemon->loop);
     strvec_release(&daemon->urls);
     free(daemon->serve_url);
+    free(daemon->notify);
     free(daemon);
     return NULL;
 }

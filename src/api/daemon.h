@@ -52,6 +52,7 @@ struct daemon {
     struct strvec urls;   /* of the control port; the Unix socket first */
     uid_t gateway_uid;    /* the gateway's own user, who may ask what tokens are worth; 0: it has none */
     char *serve_url;      /* "http://127.0.0.1:8480"; NULL: no gateway */
+    char *notify;         /* of the service manager (api/notify.h) */
     int64_t started_ms;   /* wall clock */
 };
 

@@ -4,10 +4,18 @@
 #include <sys/un.h>
 #include "api/notify.h"
 #include "util/cleanup.h"
+#include "util/xalloc.h"
 
-void notify_supervisor(const char *state)
+char *notify_open(void)
 {
-    const char *name = getenv("NOTIFY_SOCKET");
+    char *where = xstrdup_null(getenv("NOTIFY_SOCKET"));
+
+    unsetenv("NOTIFY_SOCKET");
+    return where;
+}
+
+void notify_supervisor(const char *name, const char *state)
+{
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     cleanup_close int fd = -1;
     size_t length;

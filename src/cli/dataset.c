@@ -15,6 +15,7 @@
 #include "util/fs.h"
 #include "util/limits.h"
 #include "util/parse.h"
+#include "util/sanitizer.h"
 #include "util/xalloc.h"
 
 /* -- files -- */
@@ -250,18 +251,14 @@ static int confine(struct error *error)
         int resource;
         rlim_t limit;
     } limits[] = {
-        {RLIMIT_AS, 8 * GIB},
+        {RLIMIT_AS, SANITIZER ? RLIM_INFINITY : 8 * GIB},
         {RLIMIT_CPU, 3600},
         {RLIMIT_CORE, 0},
-        {RLIMIT_NPROC, 0},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
         struct rlimit limit = {limits[i].limit, limits[i].limit};
 
-        /* The thread that hashes needs none of root's processes; for others NPROC counts the user's. */
-        if (limits[i].resource == RLIMIT_NPROC)
-            continue;
         if (setrlimit(limits[i].resource, &limit) < 0)
             return error_set_errno(error, errno, "cannot limit the import");
     }

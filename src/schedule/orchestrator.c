@@ -589,10 +589,13 @@ int orchestrator_start(struct orchestrator *o, struct error *error)
 
 void orchestrator_stop(struct orchestrator *o)
 {
-    if (!o->started || atomic_exchange(&o->stopping, true))
+    if (atomic_exchange(&o->stopping, true))
         return;
-    loop_stop(o->loop);
-    pthread_join(o->thread, NULL);
+    if (o->started) {
+        loop_stop(o->loop);
+        pthread_join(o->thread, NULL);
+    }
+    workers_stop(o->workers);
 }
 
 struct orchestrator *orchestrator_free(struct orchestrator *o)

@@ -3,7 +3,7 @@
  *
  *     orchestrator_new   loads queued and live runs, opens the engine, reattaches to every node
  *     orchestrator_start starts the thread
- *     orchestrator_stop  stops and joins it; nodes go on by themselves
+ *     orchestrator_stop  stops and joins it and its workers; nodes go on by themselves
  *
  * The database is the truth: requests of other threads are first written there (run_create,
  * run_request_stop), then told to the orchestrator with one of the notify functions, which only post. If
@@ -34,6 +34,7 @@ struct orchestrator_options {
 int orchestrator_new(struct store *store, const struct orchestrator_options *options,
                      struct orchestrator **ret_orchestrator, struct error *error);
 int orchestrator_start(struct orchestrator *orchestrator, struct error *error);
+/* Started or not: afterwards nobody uses what was given to it. */
 void orchestrator_stop(struct orchestrator *orchestrator);
 /* Stops if needed. Accepts NULL; returns NULL. */
 struct orchestrator *orchestrator_free(struct orchestrator *orchestrator);

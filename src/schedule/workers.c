@@ -85,16 +85,22 @@ void workers_add(struct workers *workers, loop_fn work, loop_fn done, void *user
     pthread_mutex_unlock(&workers->lock);
 }
 
-struct workers *workers_free(struct workers *workers)
+void workers_stop(struct workers *workers)
 {
-    if (!workers)
-        return NULL;
     pthread_mutex_lock(&workers->lock);
     workers->stop = true;
     pthread_cond_broadcast(&workers->wake);
     pthread_mutex_unlock(&workers->lock);
     for (int i = 0; i < workers->n_threads; i++)
         pthread_join(workers->threads[i], NULL);
+    workers->n_threads = 0;
+}
+
+struct workers *workers_free(struct workers *workers)
+{
+    if (!workers)
+        return NULL;
+    workers_stop(workers);
     while (workers->tasks) {
         struct task *task = workers->tasks;
 

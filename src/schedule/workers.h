@@ -12,8 +12,9 @@
 struct workers;
 
 struct workers *workers_new(struct loop *loop, int threads);
-/* Waits for work in progress; what has not begun is dropped, and so is what would be told to the loop.
- * Accepts NULL; returns NULL. */
+/* Waits for work in progress; what has not begun, and what is added later, is dropped. */
+void workers_stop(struct workers *workers);
+/* Stops if needed; what would be told to the loop is dropped, too. Accepts NULL; returns NULL. */
 struct workers *workers_free(struct workers *workers);
 /* done may be NULL. Any thread. */
 void workers_add(struct workers *workers, loop_fn work, loop_fn done, void *userdata);

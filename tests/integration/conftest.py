@@ -33,6 +33,12 @@ UNDER = os.environ.get("SLIPWAY_RUN_UNDER", "").split()
 START_SECONDS = 30  # sanitizer builds on a busy machine
 
 
+def is_instrumented():
+    """A build with a sanitizer: sizes of processes mean nothing."""
+    content = pathlib.Path(BINARY).read_bytes()
+    return b"__asan_init" in content or b"__tsan_init" in content
+
+
 def wait_until(condition, seconds=START_SECONDS, what="condition"):
     """Polls until condition() is true and returns its value."""
     deadline = time.monotonic() + seconds
