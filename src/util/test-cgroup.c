@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include "util/cgroup.h"
+#include "util/proc.h"
 #include "util/test.h"
 
 /* A made-up machine: files where the trees would be mounted. */
@@ -149,6 +150,10 @@ static void test_kill_and_remove(void **state)
     cleanup_error struct error error = ERROR_INIT;
     cleanup_cgroups struct cgroups *cgroups = cgroups_open(NULL);
     cleanup_free char *path = xasprintf("/slipway/test-%d", (int)getpid());
+    const struct proc_spawn spawn = {.argv = (const char *const[]){"sleep", "60", NULL},
+                                     .stdin_fd = -1,
+                                     .stdout_fd = -1,
+                                     .stderr_fd = -1};
     struct cgroup_limits limits = {.pids = 10};
     struct cgroup_stats stats;
     int status;
@@ -157,11 +162,8 @@ static void test_kill_and_remove(void **state)
     if (!cgroups_usable(cgroups, CGROUP_PIDS))
         skip();
     assert_ok(cgroup_create(cgroups, path, &limits, &error), &error);
-    pid = fork();
-    if (pid == 0) {
-        pause();
-        _exit(0);
-    }
+    /* A program of its own: a fork of this one would have the threads of a sanitizer. */
+    assert_ok(proc_spawn(&spawn, &pid, &error), &error);
     assert_ok(cgroup_enter(cgroups, path, pid, &error), &error);
     cgroup_read(cgroups, path, &stats);
     assert_int_equal(stats.pids, 1);
