@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include "engine/nodes.h"
+#include "engine/spare.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/limits.h"
@@ -19,6 +20,7 @@
 #define POLL_INTERVAL (1 * NS_PER_SEC) /* of the intake's size, where inotify is not to be had */
 #define KILL_INTERVAL (20 * NS_PER_MS) /* until a lost node's processes are gone */
 #define KILL_ROUNDS   500
+#define SPARE_DELAY   (200 * NS_PER_MS) /* the node that has just been launched comes first */
 #define START_WAIT    (50 * NS_PER_MS) /* for a monitor that has its lock but not yet told who it is */
 
 struct node {
@@ -39,6 +41,8 @@ struct nodes {
     struct engine *engine;
     const struct cgroups *cgroups;
     char *program;
+    struct spare *spare;
+    struct loop_source *spare_timer; /* until another one is prepared */
     struct map by_key;   /* owns */
     struct map by_watch; /* decimal watch descriptor → node */
     int inotify_fd;      /* -1: polling */
@@ -228,6 +232,20 @@ static void watch_directory(struct node *node)
 
 /* -- all nodes -- */
 
+static void on_spare(void *userdata)
+{
+    struct nodes *nodes = userdata;
+
+    nodes->spare_timer = NULL;
+    spare_prepare(nodes->spare);
+}
+
+static void spare_soon(struct nodes *nodes)
+{
+    if (!nodes->spare_timer)
+        nodes->spare_timer = loop_add_timer(nodes->engine->loop, SPARE_DELAY, on_spare, nodes);
+}
+
 struct nodes *nodes_new(struct engine *engine, const struct cgroups *cgroups, const char *program)
 {
     struct nodes *nodes = xnew0(struct nodes);
@@ -235,7 +253,9 @@ struct nodes *nodes_new(struct engine *engine, const struct cgroups *cgroups, co
     nodes->engine = engine;
     nodes->cgroups = cgroups;
     nodes->program = program ? xstrdup(program) : proc_self_path();
+    nodes->spare = spare_new(nodes->program, engine->data_directory);
     nodes->by_key.destroy = node_free;
+    spare_soon(nodes);
     nodes->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (nodes->inotify_fd >= 0)
         nodes->inotify_source = loop_add_fd(engine->loop, nodes->inotify_fd, EPOLLIN, on_inotify, nodes);
@@ -250,6 +270,8 @@ struct nodes *nodes_free(struct nodes *nodes)
     map_release(&nodes->by_watch);
     loop_remove(nodes->inotify_source);
     loop_remove(nodes->poll_source);
+    loop_remove(nodes->spare_timer);
+    spare_free(nodes->spare);
     if (nodes->inotify_fd >= 0)
         close(nodes->inotify_fd);
     free(nodes->program);
@@ -308,6 +330,7 @@ static int write_file(const char *directory, const char *name, const char *text,
 
 static int start_monitor(struct nodes *nodes, const char *directory, pid_t *ret_pid, struct error *error)
 {
+    pid_t spare = spare_take(nodes->spare, directory);
     cleanup_free char *log = fs_join(directory, "monitor.log");
     cleanup_close int fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     const char *argv[] = {nodes->program, "monitor", directory, NULL};
@@ -320,6 +343,11 @@ static int start_monitor(struct nodes *nodes, const char *directory, pid_t *ret_
         .new_session = true,
     };
 
+    spare_soon(nodes);
+    if (spare) {
+        *ret_pid = spare;
+        return 0;
+    }
     if (fd < 0)
         return error_set_errno(error, errno, "cannot create %s", log);
     return proc_spawn(&spawn, ret_pid, error);
