@@ -5,6 +5,7 @@ Every figure is measured in the run that prints it; a comparison is a ratio of t
 run on the same machine. Results go to standard output as a table and to build/bench/NAME.json.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -19,7 +20,9 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-SLIPWAY = os.environ.get("SLIPWAY_BINARY") or os.path.join(ROOT, "build", "src", "slipway")
+SLIPWAY = os.path.abspath(os.environ.get("SLIPWAY_BINARY") or os.path.join(ROOT, "build", "src", "slipway"))
+BUILD = os.path.dirname(os.path.dirname(SLIPWAY))  # where the program was built, and the small programs beside it
+QUICK = "--quick" in sys.argv
 sys.path.insert(0, os.path.join(ROOT, "sdk", "python"))
 
 from slipway import Client  # noqa: E402
@@ -33,6 +36,63 @@ def free_port():
 
 def say(text):
     print(f"  … {text}", file=sys.stderr, flush=True)
+
+
+class Connection:
+    """A kept-alive HTTP connection that costs the measuring side next to nothing."""
+
+    def __init__(self, daemon):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(os.path.join(daemon.directory, "slipway.sock"))
+
+    @staticmethod
+    def request(method, path, body=None):
+        text = b"" if body is None else json.dumps(body).encode()
+        return (f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(text)}\r\n\r\n").encode() + text
+
+    def exchange(self, request):
+        """Sends the bytes of a request; the body of the answer, which must be a success."""
+        self.socket.sendall(request)
+        data = b""
+        while b"\r\n\r\n" not in data:
+            data += self.receive()
+        head, _, body = data.partition(b"\r\n\r\n")
+        length = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
+        while len(body) < length:
+            body += self.receive()
+        if head[9:10] != b"2":
+            raise SystemExit(f"the daemon answered {head.decode()}: {body.decode()}")
+        return body
+
+    def receive(self):
+        data = self.socket.recv(65536)
+        if not data:
+            raise SystemExit("the daemon closed the connection")
+        return data
+
+    def json(self, method, path, body=None):
+        return json.loads(self.exchange(self.request(method, path, body)))
+
+    def close(self):
+        self.socket.close()
+
+
+def exchange_many(daemon, request, count, connections):
+    """Seconds to make `count` equal requests over so many connections at once."""
+    def one(connection):
+        for _ in range(count // connections):
+            connection.exchange(request)
+
+    opened = [Connection(daemon) for _ in range(connections)]
+    begin = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(connections) as pool:
+        for done in [pool.submit(one, connection) for connection in opened]:
+            done.result()
+    seconds = time.monotonic() - begin
+    for connection in opened:
+        connection.close()
+    return seconds
 
 
 class Daemon:
@@ -108,9 +168,11 @@ class Daemon:
         return self
 
     def __exit__(self, *_):
-        self.stop()
-        if not self.keep:
-            shutil.rmtree(self.directory, ignore_errors=True)
+        try:
+            self.stop()
+        finally:
+            if not self.keep:
+                shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def peer_python(name, *packages):
@@ -152,16 +214,21 @@ class Report:
         """`target` is text such as '≤ 50 ms'; `holds` whether the value meets it."""
         self.rows.append({"what": what, "value": value, "unit": unit, "target": target, "holds": holds})
 
-    def at_most(self, what, value, limit, unit=""):
+    def at_most(self, what, value, limit, unit="", all=None):
+        """`all`: the single values whose median the value is."""
         self.add(what, value, unit, f"≤ {limit:g} {unit}".strip(), value <= limit)
+        self.rows[-1]["all"] = all
 
-    def at_least(self, what, value, limit, unit=""):
+    def at_least(self, what, value, limit, unit="", all=None):
         self.add(what, value, unit, f"≥ {limit:g} {unit}".strip(), value >= limit)
+        self.rows[-1]["all"] = all
 
     def finish(self):
-        print(f"\n{self.title}  ({os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()})")
+        load = os.getloadavg()[0]
+        print(f"\n{self.title}  ({os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}, "
+              f"load {load:.1f})")
         cells = [("", "", "target", "")] + [
-            (r["what"], f"{r['value']:.4g} {r['unit']}".strip() if isinstance(r["value"], float) else f"{r['value']} {r['unit']}".strip(),
+            (r["what"] + (f", {len(r['all'])} times {min(r['all']):.3g} to {max(r['all']):.3g}" if r.get("all") else ""), f"{r['value']:.4g} {r['unit']}".strip() if isinstance(r["value"], float) else f"{r['value']} {r['unit']}".strip(),
              r["target"] or "", {True: "holds", False: "MISSED", None: ""}[r["holds"]]) for r in self.rows]
         widths = [max(len(c[i]) for c in cells) for i in range(4)]
         for c in cells:
@@ -169,5 +236,5 @@ class Report:
         directory = os.path.join(ROOT, "build", "bench")
         os.makedirs(directory, exist_ok=True)
         with open(os.path.join(directory, f"{self.name}.json"), "w") as f:
-            json.dump({"title": self.title, "processors": os.cpu_count(), "rows": self.rows}, f, indent=2)
+            json.dump({"title": self.title, "processors": os.cpu_count(), "load": load, "rows": self.rows}, f, indent=2)
         return 0 if all(r["holds"] is not False for r in self.rows) else 1
