@@ -163,6 +163,14 @@ class Daemon:
                 if line.startswith("Pss:"):
                     return int(line.split()[1]) * 1024
 
+    def processor_seconds(self):
+        """What the threads that it has now have used so far."""
+        used = 0
+        for thread in os.listdir(f"/proc/{self.process.pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/task/{thread}/schedstat") as f:
+                used += int(f.read().split()[0])
+        return used / 1e9
+
     def __enter__(self):
         self.boot_seconds = self.start()
         return self

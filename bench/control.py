@@ -51,13 +51,15 @@ def reads(report, daemon):
 
 def boots(report, daemon, runs):
     say("booting on them")
-    times, memory = [], []
+    times, memory, used = [], [], []
     for _ in range(3 if QUICK else 7):
         times.append(daemon.start() * 1000)
+        used.append(daemon.processor_seconds() * 1000)
         time.sleep(1)
         memory.append(daemon.memory() / 2**20)
         daemon.stop()
     report.at_most(f"boot to ready with {runs} runs", statistics.median(times), 50, "ms", times)
+    report.add("  processor time of it", statistics.median(used), "ms")
     report.at_most(f"idle memory with {runs} runs", statistics.median(memory), 20, "MiB", memory)
 
 

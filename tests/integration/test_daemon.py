@@ -1,11 +1,12 @@
 """The daemon's life, and the commands that look at it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 
-from conftest import BINARY, UNDER, wait_until
+from conftest import BINARY, UNDER, command_lines, wait_until
 
 
 def test_status(daemon, cli):
@@ -96,3 +97,33 @@ def test_unwritable_data_directory(program):
 def test_completion_asks_the_daemon(cli):
     result = cli("complete", "--", "status", "--project", "")
     assert "default" in [line.split("\t")[0] for line in result.stdout.splitlines()]
+
+
+def waiting_monitors(daemon):
+    """Those that were started before there is a node for them."""
+    return [pid for pid, line in command_lines() if "--wait" in line and str(daemon.data) in line]
+
+
+def ended(client, run):
+    return wait_until(lambda: (r := client.get(f"/api/v1/runs/{run['id']}"))["state"] in ("succeeded", "failed") and r)
+
+
+def test_a_monitor_waits_for_the_next_run(daemon):
+    client = daemon.client()
+    (pid,) = wait_until(lambda: waiting_monitors(daemon), what="a monitor that waits")
+    run = client.post("/api/v1/runs", {"entry": ["echo", "hello"]})
+    assert ended(client, run)["state"] == "succeeded"
+    node = daemon.data / "runs" / run["id"] / "0"
+    assert json.loads((node / "monitor.json").read_text())["pid"] == pid
+    assert (node / "monitor.log").read_text() == ""
+    wait_until(lambda: set(waiting_monitors(daemon)) - {pid}, what="another one")
+    daemon.kill()
+    wait_until(lambda: not waiting_monitors(daemon), what="the end of the one that waits")
+
+
+def test_the_monitor_that_waits_is_killed(daemon):
+    client = daemon.client()
+    (pid,) = wait_until(lambda: waiting_monitors(daemon), what="a monitor that waits")
+    os.kill(pid, signal.SIGKILL)
+    assert ended(client, client.post("/api/v1/runs", {"entry": ["true"]}))["state"] == "succeeded"
+    wait_until(lambda: waiting_monitors(daemon), what="another one")
