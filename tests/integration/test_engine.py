@@ -81,6 +81,14 @@ class Run:
         self.process.send_signal(number)
 
 
+def read_line(fd):
+    """Not through process.stdout: communicate() would not see what that has read ahead."""
+    line = b""
+    while not line.endswith(b"\n") and (byte := os.read(fd, 1)):
+        line += byte
+    return line
+
+
 class Engines:
     def __init__(self, root, kind):
         self.root, self.kind, self.runs = pathlib.Path(root), kind, []
@@ -100,7 +108,7 @@ class Engines:
         process.stdin.write(json.dumps(request))
         process.stdin.close()
         process.stdin = None
-        first = json.loads(process.stdout.readline())
+        first = json.loads(read_line(process.stdout.fileno()))
         run = Run(process, list(nodes), [first])
         self.runs.append(run)
         if "error" in first:
