@@ -83,11 +83,12 @@ static int listen_on(struct daemon *daemon, const struct http_listen *listen, st
 static int open_introspection(struct daemon *daemon, struct error *error)
 {
     cleanup_free char *socket = store_path(daemon->store, INTROSPECT_SOCKET);
+    cleanup_free char *directory = store_path(daemon->store, "gateway");
     const struct http_listen listen = {.unix_path = socket};
 
     if (!daemon->gateway_uid)
         return 0;
-    if (http_server_listen(daemon->control, &listen, NULL, error) < 0)
+    if (fs_mkdir_all(directory, 0711, error) < 0 || http_server_listen(daemon->control, &listen, NULL, error) < 0)
         return -1;
     if (chown(socket, daemon->gateway_uid, (gid_t)-1) < 0)
         return error_set_errno(error, errno, "cannot give %s to the gateway", socket);

@@ -8,7 +8,7 @@ static const struct option gateway_options[] = {
     {"unix", 0, "PATH", "also serve on a Unix socket", false},
     {"certificate", 0, "FILE", "TLS certificate, PEM", false},
     {"key", 0, "FILE", "TLS key, PEM", false},
-    {"introspect", 0, "URL", "introspection server: unix:PATH or an http URL", false},
+    {"introspect", 0, "URL", "introspection server: unix:PATH (with --user relative to DIR) or an http URL", false},
     {"introspect-token", 0, "TOKEN", "bearer token for the introspection server", false},
     {"token-ttl", 0, "TIME", "most time that a good token is remembered (60s)", false},
     {"user", 0, "UID", "become this user when the sockets are open", false},

@@ -80,11 +80,14 @@ static int open_all(struct gateway *gateway, struct error *error)
     return control_open(gateway, control, &gateway->control, error);
 }
 
-/* From here on a mistake in what strangers reach cannot cost more than the gateway itself. */
-static int drop_privileges(uid_t user, struct error *error)
+/* From here on a mistake in what strangers reach cannot cost more than the gateway itself. Sockets are then named
+ * relative to its directory, because the ones above may be closed to the new user. */
+static int drop_privileges(uid_t user, const char *directory, struct error *error)
 {
     if (!user)
         return 0;
+    if (chdir(directory) < 0)
+        return error_set_errno(error, errno, "cannot enter %s", directory);
     if (setgroups(0, NULL) < 0 || setresgid(user, user, user) < 0 || setresuid(user, user, user) < 0 ||
         prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return error_set_errno(error, errno, "cannot become the user %u", (unsigned)user);
@@ -113,7 +116,7 @@ int gateway_run(const struct gateway_options *options, struct error *error)
     loop_add_signal(gateway.loop, SIGINT, on_stop_signal, &gateway);
     result = open_all(&gateway, error);
     if (result == 0)
-        result = drop_privileges(options->user, error);
+        result = drop_privileges(options->user, options->directory, error);
     if (result == 0) {
         start_watchdog();
         loop_run(gateway.loop);

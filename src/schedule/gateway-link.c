@@ -544,7 +544,11 @@ static void build_argv(struct gateway_link *link)
     strvec_push(&link->argv, "--directory");
     strvec_push(&link->argv, link->directory);
     strvec_push(&link->argv, "--introspect");
-    strvec_pushf(&link->argv, "unix:%s/%s", o->data_directory, o->user ? INTROSPECT_SOCKET : "slipway.sock");
+    /* Without privileges it may not even pass through what lies above its directory, so that is where it stands. */
+    if (o->user)
+        strvec_pushf(&link->argv, "unix:%s", fs_basename(INTROSPECT_SOCKET));
+    else
+        strvec_pushf(&link->argv, "unix:%s/slipway.sock", o->data_directory);
     if (o->user) {
         strvec_push(&link->argv, "--user");
         strvec_pushf(&link->argv, "%u", (unsigned)o->user);

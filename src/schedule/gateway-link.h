@@ -23,7 +23,7 @@
 struct gateway_link;
 
 /* In the data directory: where a gateway with a user of its own asks what tokens are worth. */
-#define INTROSPECT_SOCKET "introspect.sock"
+#define INTROSPECT_SOCKET "gateway/introspect.sock" /* in the data directory */
 
 struct gateway_link_options {
     const char *data_directory;    /* absolute */

@@ -58,16 +58,19 @@ def test_has_a_user_of_its_own(cli, daemon, client, serve):
     assert len(uids) == 1 and uids.isdisjoint({"0"}) and gids == uids
     assert int(status["CapEff"], 16) == 0 and int(status["CapPrm"], 16) == 0
     assert status["NoNewPrivs"] == "1" and not status["Groups"].strip()
-    # It still learns what tokens are worth, from a socket that is its own ...
+    # It still learns what tokens are worth, from a socket that is its own, also where nobody but root may pass
+    # through the data directory ...
+    daemon.data.chmod(0o700)
     assert predict(daemon, make_token(cli, "app")).status == 200
     assert predict(daemon, "nonsense").status == 401
-    owner = os.stat(daemon.data / "introspect.sock")
+    owner = os.stat(daemon.data / "gateway" / "introspect.sock")
     assert {str(owner.st_uid)} == uids and owner.st_mode & 0o777 == 0o600
+    daemon.data.chmod(0o711)
     # ... on which it may do nothing else, and no other socket lets it in.
     for name, path, expected in (
-        ("introspect.sock", "/api/v1/oauth2/introspect", b"200"),
-        ("introspect.sock", "/api/v1/tokens", b"403"),
-        ("introspect.sock", "/api/v1/runs", b"403"),
+        ("gateway/introspect.sock", "/api/v1/oauth2/introspect", b"200"),
+        ("gateway/introspect.sock", "/api/v1/tokens", b"403"),
+        ("gateway/introspect.sock", "/api/v1/runs", b"403"),
         ("slipway.sock", "/api/v1/oauth2/introspect", b"000"),
     ):
         answer = subprocess.run(
