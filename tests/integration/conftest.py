@@ -10,6 +10,7 @@ test started is gone when it ends: processes are found by the data directory on 
 a sanitizer, by any process, fails the test.
 """
 
+import hashlib
 import http.client
 import json
 import os
@@ -224,6 +225,55 @@ def hot_directories(directory):
     return found
 
 
+def runtime_root(directory):
+    """Where container runtimes keep the state of a data directory's containers."""
+    return pathlib.Path("/run/slipway", hashlib.sha256(os.path.realpath(directory).encode()).hexdigest()[:16])
+
+
+def control_groups(directory):
+    """Those of the runs that a data directory holds."""
+    runs = pathlib.Path(directory, "runs")
+    names = os.listdir(runs) if runs.is_dir() else []
+    trees = [*pathlib.Path("/sys/fs/cgroup").glob("slipway"), *pathlib.Path("/sys/fs/cgroup").glob("*/slipway")]
+    return [group for tree in trees for name in names for group in tree.glob(f"{name}-*")]
+
+
+def remove_control_group(group):
+    def gone():
+        try:
+            for pid in (group / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+            group.rmdir()
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+        except OSError:
+            return False
+        return not group.exists()
+
+    wait_until(gone, what=f"end of {group}")
+
+
+def remains(directory):
+    """What is left of a data directory that was removed."""
+    mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
+    return [
+        *(f"process {pid}" for pid in processes_of(directory)),
+        *(line for line in mounts if line.split()[1].startswith(f"{directory}/")),
+        *hot_directories(directory),
+        *(path for path in (pathlib.Path(directory), runtime_root(directory)) if path.exists()),
+    ]
+
+
+REMOVED = []  # the data directories of this session
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_left():
+    yield
+    left = {directory: found for directory in REMOVED if (found := remains(directory))}
+    assert not left
+
+
 def remove_directory(directory):
     """Ends what still runs in the directory, takes mounts away, deletes it and what a killed daemon left in memory."""
     for _ in range(50):
@@ -235,9 +285,11 @@ def remove_directory(directory):
     mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
     for mount in sorted((m for m in mounts if m.startswith(f"{directory}/")), key=len, reverse=True):
         subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
-    for hot in hot_directories(directory):
-        shutil.rmtree(hot, ignore_errors=True)
-    shutil.rmtree(directory, ignore_errors=True)
+    for group in control_groups(directory):
+        remove_control_group(group)
+    for path in (*hot_directories(directory), runtime_root(directory), directory):
+        shutil.rmtree(path, ignore_errors=True)
+    REMOVED.append(directory)
 
 
 class Daemon:

@@ -15,7 +15,7 @@ import uuid
 
 import pytest
 
-from conftest import BINARY, is_instrumented, wait_until
+from conftest import BINARY, is_instrumented, runtime_root, wait_until
 
 BUILD = pathlib.Path(BINARY).resolve().parents[1]
 LAUNCH = str(BUILD / "tests/tools/engine-launch")
@@ -90,8 +90,8 @@ def read_line(fd):
 
 
 class Engines:
-    def __init__(self, root, kind):
-        self.root, self.kind, self.runs = pathlib.Path(root), kind, []
+    def __init__(self, root, kind, environment=None):
+        self.root, self.kind, self.runs, self.environment = pathlib.Path(root), kind, [], environment
         self.data = self.root / "data"
         self.data.mkdir(mode=0o700)
 
@@ -104,8 +104,10 @@ class Engines:
     def start(self, *nodes, attach=False, options=None):
         request = {"engine": self.kind, "data": str(self.data), "attach": attach,
                    "options": dict(options or {}, program=BINARY), "nodes": [node.spec for node in nodes]}
-        process = subprocess.Popen([LAUNCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        process.stdin.write(json.dumps(request))
+        # Unbuffered: what readline() took beyond the first line, communicate() would not see.
+        process = subprocess.Popen([LAUNCH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0,
+                                   env=self.environment)
+        process.stdin.write(json.dumps(request).encode())
         process.stdin.close()
         process.stdin = None
         first = json.loads(read_line(process.stdout.fileno()))
@@ -133,6 +135,7 @@ class Engines:
                 except (OSError, ValueError):
                     pass
                 self.clean(node)
+        shutil.rmtree(runtime_root(self.data), ignore_errors=True)
 
     @staticmethod
     def clean(node):
@@ -153,15 +156,15 @@ class Engines:
 
 
 @pytest.fixture(params=["process", "local"])
-def engines(request, tmp_path):
-    engines = Engines(tmp_path, request.param)
+def engines(request, tmp_path, environment):
+    engines = Engines(tmp_path, request.param, environment)
     yield engines
     engines.close()
 
 
 @pytest.fixture
-def process(tmp_path):
-    engines = Engines(tmp_path, "process")
+def process(tmp_path, environment):
+    engines = Engines(tmp_path, "process", environment)
     yield engines
     engines.close()
 

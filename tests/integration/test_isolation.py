@@ -107,8 +107,8 @@ print(json.dumps({"refused": outcome, "works": works, "status": {k: status[k].st
 
 
 @pytest.fixture
-def engines(tmp_path):
-    engines = Engines(tmp_path, "local")
+def engines(tmp_path, environment):
+    engines = Engines(tmp_path, "local", environment)
     yield engines
     engines.close()
 
