@@ -306,15 +306,16 @@ static enum step parse_row(struct csv *csv, const char **p, const char *end, boo
     return step;
 }
 
-/* Doubled quotes become one, in place: the row is in the reader's own buffer and is not parsed again. */
-static void resolve_escapes(struct csv *csv)
+/* Doubled quotes become one, in place: the row, which begins at `row`, is in the reader's own buffer and is not
+ * parsed again. */
+static void resolve_escapes(struct csv *csv, const char *row)
 {
     for (size_t i = 0; i < csv->count; i++) {
         struct cell *cell = &csv->cells[i];
         char *text = (char *)cell->text, *out;
         size_t length = cell->length;
 
-        if (length < 2 || text[-1] != '"' || !memmem(text, length, "\"\"", 2))
+        if (length < 2 || text == row || text[-1] != '"' || !memmem(text, length, "\"\"", 2))
             continue;
         out = text;
         for (size_t k = 0; k < length; k++) {
@@ -374,7 +375,7 @@ int csv_next(struct csv *csv, const struct cell **ret_cells, size_t *ret_count, 
             csv->cells[0].text[-(csv->cells[0].text > data)] != '"')
             continue; /* a blank line */
         if (csv->has_escapes)
-            resolve_escapes(csv);
+            resolve_escapes(csv, data);
         if (check_row(csv, error) < 0)
             return -1;
         *ret_cells = csv->cells;

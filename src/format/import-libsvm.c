@@ -48,10 +48,17 @@ static void sparse_release(struct sparse *sparse)
     free(sparse->buffer);
 }
 
+/* A label as it is counted and written where all are whole numbers; elsewhere nobody looks at it, but not every
+ * double has an integer. */
+static int64_t whole(double label)
+{
+    return fabs(label) < 0x1p53 ? (int64_t)label : 0;
+}
+
 static int add_row(struct sparse *sparse, const struct libsvm_row *row, struct error *error)
 {
     struct head head = {row->label, row->has_qid ? row->qid : 0, row->count};
-    int64_t label = row->label_is_integer ? (int64_t)row->label : 0;
+    int64_t label = whole(row->label);
 
     if (sparse->rows && row->has_qid != sparse->has_qid)
         return error_set(error, ERROR_INVALID, "some rows have a qid and some have none");
@@ -176,7 +183,7 @@ static void complete_schema(struct sparse *sparse)
 
 static size_t class_of(const struct sparse *sparse, double label)
 {
-    int64_t value = (int64_t)label;
+    int64_t value = whole(label);
 
     return sparse->import->options->stratify ? dictionary_find(&sparse->classes, &value, 8) : 0;
 }
@@ -284,7 +291,7 @@ static int write_row(struct sparse *sparse, struct safetensors_writer *writer, s
     if (spool_read(sparse->heads, &head, sizeof(head), error) < 0)
         return -1;
     part = sparse->draw ? split_next(sparse->draw, class_of(sparse, head.label)) : 0;
-    integer = (int64_t)head.label;
+    integer = whole(head.label);
     sparse->written[part] += head.count;
     if (safetensors_write(writer, sparse->y[part],
                           sparse->y_dtype == DTYPE_I64 ? (void *)&integer : (void *)&head.label, 8,

@@ -32,6 +32,7 @@ struct item {
     uint64_t count;
     double min, max, mean, m2;
     struct dictionary classes; /* of integers of rank 1 */
+    bool too_large;            /* one of them is no class: a double does not hold it */
     int tensor[SPLIT_MAX];
 };
 
@@ -124,9 +125,13 @@ static void widen(enum dtype dtype, const void *data, size_t count, double *out)
 
 static void count_classes(struct item *item, const double *values, size_t count)
 {
-    for (size_t i = 0; i < count && item->classes.count < CLASSES_MAX; i++) {
-        int64_t key = (int64_t)values[i];
+    for (size_t i = 0; i < count && item->classes.count < CLASSES_MAX && !item->too_large; i++) {
+        int64_t key;
 
+        item->too_large = fabs(values[i]) >= 0x1p53;
+        if (item->too_large)
+            return;
+        key = (int64_t)values[i];
         dictionary_add(&item->classes, &key, sizeof(key), CLASSES_MAX);
     }
 }
@@ -453,7 +458,7 @@ static json_t *describe_classes(const struct item *item)
 static json_t *describe_item(const struct item *item)
 {
     bool integers = dtype_is_integer(item->header.dtype);
-    bool label = item->header.rank == 1 && integers && item->classes.count < CLASSES_MAX;
+    bool label = item->header.rank == 1 && integers && item->classes.count < CLASSES_MAX && !item->too_large;
     json_t *object = json_object();
 
     json_set_string(object, "name", item->name);

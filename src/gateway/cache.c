@@ -3,6 +3,8 @@
 #include "gateway/cache.h"
 #include "util/xalloc.h"
 
+#pragma GCC diagnostic ignored "-Wimplicit-fallthrough" /* in uthash's hash; clang reads no comments */
+
 struct node {
     struct digest token;
     struct cache_entry entry;
