@@ -7,6 +7,7 @@
 #include "util/clock.h"
 #include "util/hash.h"
 #include "util/parse.h"
+#include "util/utf8.h"
 #include "util/xalloc.h"
 
 static void call_free(struct call *call)
@@ -94,16 +95,7 @@ _Static_assert(ARRAY_SIZE(status_rows) == WIRE_STATUS_COUNT_, "a row for each st
 /* A worker's message is not trusted to be text. */
 static char *printable(const char *body, size_t length)
 {
-    char *text = xstrndup(body, length < WIRE_TEXT ? length : WIRE_TEXT);
-    cleanup_json json_t *string = json_string(text);
-
-    if (string)
-        return text;
-    for (char *p = text; *p; p++) {
-        if ((unsigned char)*p >= 0x80)
-            *p = '?';
-    }
-    return text;
+    return utf8_repair(xstrndup(body, length < WIRE_TEXT ? length : WIRE_TEXT));
 }
 
 void call_answer(struct call *call, uint32_t status, const char *body, size_t length, int64_t run_ns)

@@ -341,7 +341,7 @@ static void on_oversize(void *context, struct loop_request *request, uint64_t li
 
 static const char *on_malformed(void *context, const char *message, char *text, size_t size)
 {
-    cleanup_json json_t *reply = json_build("{s:s}", "error", message);
+    cleanup_json json_t *reply = json_build("{s:o}", "error", json_string_lossy(message));
     cleanup_free char *line = json_text(reply);
 
     snprintf(text, size, "%s", line);

@@ -38,7 +38,7 @@ static void release(struct call *call)
 
 void oip_fail(struct loop_request *request, int status, enum error_code code, const char *message)
 {
-    cleanup_json json_t *reply = json_build("{s:s}", "error", message);
+    cleanup_json json_t *reply = json_build("{s:o}", "error", json_string_lossy(message));
     char *text = json_text(reply);
 
     loop_request_reply_take(request, status, "application/json", text, strlen(text));

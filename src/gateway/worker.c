@@ -18,6 +18,7 @@
 #include "util/net.h"
 #include "util/parse.h"
 #include "util/proc.h"
+#include "util/utf8.h"
 #include "util/xalloc.h"
 
 #ifndef SO_PEERPIDFD
@@ -270,6 +271,7 @@ static void take_hello(struct worker *worker, const struct wire_message *message
     worker->functions = message->functions;
     snprintf(worker->runtime, sizeof(worker->runtime), "%.*s", (int)sizeof(worker->runtime) - 1,
              is_text(message->text, sizeof(message->text)) ? message->text : "");
+    utf8_repair(worker->runtime);
     welcome(worker);
 }
 
@@ -295,7 +297,7 @@ static void take_message(struct worker *worker, const struct wire_message *messa
         if (!worker->replica || !is_text(message->text, sizeof(message->text)))
             break;
         snprintf(why, sizeof(why), "failed to start: %s", message->text);
-        drop(worker, "failed", why, true);
+        drop(worker, "failed", utf8_repair(why), true);
         return;
     default:
         break;

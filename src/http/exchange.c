@@ -374,13 +374,9 @@ void http_reply_page(struct http_response *response, json_t *items, const char *
 
 void exchange_reply_error(struct exchange *exchange, int status, const struct error *error)
 {
-    json_t *message = json_string(error->message);
-    json_t *object;
+    json_t *object = json_build("{s:{s:s, s:s}}", "error", "code", error_code_name(error->code), "message",
+                                error->message ?: "no reason was given");
 
-    /* A message quotes what came in, and that may be cut inside of a character. */
-    if (!message)
-        message = json_string("the request holds bytes that are not UTF-8");
-    object = json_build("{s:{s:s, s:o}}", "error", "code", error_code_name(error->code), "message", message);
     status = status ?: http_status_of(error->code);
     if (status == 401)
         http_reply_header(&exchange->response, "WWW-Authenticate", "Bearer realm=\"slipway\"");

@@ -69,13 +69,15 @@ static void on_message(wslay_event_context_ptr context, const struct wslay_event
     size_t length;
 
     if (arg->opcode == WSLAY_CONNECTION_CLOSE) {
-        length = arg->msg_length > 2 ? arg->msg_length - 2 : 0;
+        length = arg->msg_length > 2 ? arg->msg_length - 2 : 0; /* without a code there is no payload at all */
         length = length > REASON_MAX ? REASON_MAX : length;
-        memcpy(frames->reason, arg->msg + 2, length);
+        if (length)
+            memcpy(frames->reason, arg->msg + 2, length);
         frames->reason[length] = '\0';
     } else if (!wslay_is_ctrl_frame(arg->opcode) && frames->callbacks->message) {
         text = xmalloc(arg->msg_length + 1);
-        memcpy(text, arg->msg, arg->msg_length);
+        if (arg->msg_length) /* else there is no msg either */
+            memcpy(text, arg->msg, arg->msg_length);
         text[arg->msg_length] = '\0';
         frames->callbacks->message(frames->userdata, text, arg->msg_length);
     }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 #include "util/error.h"
+#include "util/utf8.h"
 #include "util/xalloc.h"
 
 static const char *const names[] = {
@@ -51,7 +52,7 @@ int error_setv(struct error *error, enum error_code code, const char *format, va
     assert(error->code == ERROR_NONE && "an error is set once; use error_wrap()");
 
     error->code = code;
-    error->message = xvasprintf(format, args);
+    error->message = utf8_repair(xvasprintf(format, args));
     return -1;
 }
 
@@ -95,7 +96,7 @@ int error_wrap(struct error *error, const char *format, ...)
     va_end(args);
 
     old = steal_ptr(error->message);
-    error->message = xasprintf("%s: %s", prefix, old);
+    error->message = xasprintf("%s: %s", utf8_repair(prefix), old);
     return -1;
 }
 

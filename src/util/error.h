@@ -47,7 +47,7 @@ enum error_code {
 struct error {
     enum error_code code;
     int sys_errno; /* 0 where no system call was involved */
-    char *message; /* a sentence without final stop; owned */
+    char *message; /* a sentence without final stop; owned; UTF-8, whatever it quotes */
 };
 
 #define ERROR_INIT {ERROR_NONE, 0, NULL}

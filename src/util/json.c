@@ -5,6 +5,7 @@
 #include "util/fs.h"
 #include "util/json.h"
 #include "util/limits.h"
+#include "util/utf8.h"
 #include "util/xalloc.h"
 
 static bool depth_is_fine(const json_t *value, unsigned left)
@@ -141,10 +142,7 @@ json_t *json_string_lossy(const char *text)
     if (string)
         return string;
     clean = xstrdup(text);
-    for (char *p = clean; *p; p++)
-        if ((unsigned char)*p >= 0x80)
-            *p = '?';
-    return json_string(clean);
+    return json_string(utf8_repair(clean));
 }
 
 void json_set_string(json_t *object, const char *key, const char *value)

@@ -33,7 +33,7 @@ int64_t json_get_int(const json_t *object, const char *key, int64_t otherwise);
 double json_get_number(const json_t *object, const char *key, double otherwise);
 bool json_get_bool(const json_t *object, const char *key, bool otherwise);
 
-/* A string from bytes that may be anything: if they are not UTF-8, those beyond ASCII become '?'. */
+/* A string from bytes that may be anything: what is not UTF-8 becomes '?'. */
 json_t *json_string_lossy(const char *text);
 
 /* Sets a string, or null if value is NULL. */
