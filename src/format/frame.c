@@ -1,5 +1,6 @@
 #include <string.h>
 #include "format/frame.h"
+#include "util/utf8.h"
 
 static const struct {
     const char *name;
@@ -65,6 +66,8 @@ static int check_entry(const char *frame, size_t length, const struct frame_entr
 
     if (!memchr(entry->name, '\0', sizeof(entry->name)))
         return error_set(error, ERROR_INVALID, "the name of a tensor is too long");
+    if (!utf8_is_valid(entry->name))
+        return error_set(error, ERROR_INVALID, "the name of a tensor is not UTF-8");
     if (entry->type >= FRAME_TYPE_COUNT_ || entry->rank > FRAME_RANK)
         return error_set(error, ERROR_INVALID, "tensor %s has an unknown type or rank", entry->name);
     elements = frame_elements(entry->shape, entry->rank);

@@ -59,7 +59,7 @@ size_t frame_type_size(uint32_t type);
 int64_t frame_elements(const int64_t *shape, uint32_t rank);
 
 /* Checks a frame from a stranger, which nobody may change meanwhile: everything lies inside, lengths fit shapes
- * and types, names end. Afterwards the entries can be used without further checks. */
+ * and types, names are UTF-8 and end. Afterwards the entries can be used without further checks. */
 int frame_check(const void *frame, size_t length, struct error *error);
 
 static inline uint32_t frame_count(const void *frame)

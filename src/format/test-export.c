@@ -130,8 +130,7 @@ static void test_lies(void **state)
         "{\"kind\":\"table\",\"columns\":[{\"name\":\"a\",\"tensor\":\"z\"}]}",
         "{\"kind\":\"table\",\"columns\":[{\"name\":\"a\",\"tensor\":\"x\",\"index\":2}]}",
         "{\"kind\":\"table\",\"columns\":[{\"name\":\"a\",\"tensor\":\"x\",\"index\":-1}]}",
-        "{\"kind\":\"table\",\"columns\":[{\"name\":\"a\",\"tensor\":\"x\"},{\"name\":\"b\",\"tensor\":\"y\"}"
-        "]}",
+        "{\"kind\":\"table\",\"columns\":[{\"name\":\"a\",\"tensor\":\"x\"},{\"name\":\"b\",\"tensor\":\"y\"}]}",
         "{\"kind\":\"table\",\"columns\":[],\"splits\":[{\"name\":\"q\"}]}",
         "{\"kind\":\"table\",\"columns\":[{\"name\":\"a\",\"tensor\":\"x\"}],\"splits\":[{},{}]}",
         "{\"kind\":7,\"columns\":{}}",

@@ -32,6 +32,8 @@ static void test_repair(void **state)
     check_repair("Kühlschrank €", "Kühlschrank €");
     check_repair("cut \xe2\x82", "cut ?");
     check_repair("\xe2\x82x\xff\xfey", "?x??y");
+    assert_true(utf8_is_valid("Kühlschrank €") && utf8_is_valid(""));
+    assert_false(utf8_is_valid("cut \xe2\x82"));
     check_repair("\xed\xa0\x80", "???");
 }
 

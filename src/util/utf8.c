@@ -1,4 +1,4 @@
-#include <stdbool.h>
+#include <stddef.h>
 #include <string.h>
 #include "util/utf8.h"
 
@@ -38,6 +38,15 @@ int utf8_next(const char *text)
     int n = measure((const unsigned char *)text, &whole);
 
     return whole ? n : -1;
+}
+
+bool utf8_is_valid(const char *text)
+{
+    int n;
+
+    while ((n = utf8_next(text)) > 0)
+        text += n;
+    return n == 0;
 }
 
 char *utf8_repair(char *text)

@@ -1,7 +1,7 @@
 /*
  * The Open Inference Protocol in both directions. The input is a request's body (its first byte: whether and
- * where a binary part begins; then its length) and behind it what a worker answers; without an answer the worker
- * gives back what it was given, which must then be sound.
+ * where a binary part begins; then its length, and whether it is packed and the answer may be) and behind it what a
+ * worker answers; without an answer the worker gives back what it was given, which must then be sound.
  */
 #include "fuzz-socket.h"
 #include "format/frame.h"
@@ -93,6 +93,7 @@ static struct fixture *start(void)
     fixture->server = loop_server_new(fixture->loop, &handlers, fixture, 10);
     fixture->path = fs_join(fuzz_directory(), "http.sock");
     fixture->endpoint.name = xstrdup("digits");
+    fixture->endpoint.body_limit = MIB;
     for (int i = 0; i < 2; i++) {
         fixture->routes[i].endpoint = &fixture->endpoint;
         fixture->routes[i].version = xstrdup("7");
@@ -111,8 +112,9 @@ static void send_request(struct fixture *fixture, unsigned mode, const uint8_t *
     strbuf_addf(&text, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n",
                 mode & 1 ? "/signature" : "/text", length);
     if (mode & 2)
-        strbuf_addf(&text, "Inference-Header-Content-Length: %zu\r\n", (mode >> 2) * length / 63);
-    strbuf_adds(&text, "\r\n");
+        strbuf_addf(&text, "Inference-Header-Content-Length: %zu\r\n", (mode >> 2 & 63) * length / 63);
+    strbuf_adds(&text, mode & 0x1000 ? "Content-Encoding: gzip\r\n" : "");
+    strbuf_adds(&text, mode & 0x2000 ? "Accept-Encoding: deflate, gzip;q=0\r\n\r\n" : "\r\n");
     strbuf_add(&text, body, length);
     fuzz_send(fixture->loop, fd, (const uint8_t *)text.data, text.length);
     loop_run_once(fixture->loop, 0);
@@ -133,13 +135,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     if (!fixture)
         fixture = start();
-    length = data[1] | (size_t)data[2] << 8;
+    length = data[1] | (data[2] & 15u) << 8;
     length = length < size - 3 ? length : size - 3;
     fixture->answer = data + 3 + length;
     fixture->answer_length = size - 3 - length;
     frame = xmemdup(fixture->answer, fixture->answer_length); /* aligned, as shared memory is */
     if (frame_check(frame, fixture->answer_length, NULL) == 0)
         walk(frame, fixture->answer_length);
-    send_request(fixture, data[0], data + 3, length);
+    send_request(fixture, data[0] | (unsigned)data[2] << 8, data + 3, length);
     return 0;
 }
