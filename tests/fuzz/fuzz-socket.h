@@ -53,10 +53,13 @@ static inline bool fuzz_drain(int fd)
     return n < 0 && (errno == EAGAIN || errno == EINTR);
 }
 
-/* Sends all while the loop of the server turns. False when the other side closed. */
+#define FUZZ_PATIENCE 20 /* turns in which nothing of a piece was taken */
+
+/* Sends all while the loop of the server turns. False when the other side closed, or does not read because it has an
+ * answer to give first. */
 static inline bool fuzz_send(struct loop *loop, int fd, const uint8_t *data, size_t length)
 {
-    while (length) {
+    for (int turns = 0; length && turns < FUZZ_PATIENCE; turns++) {
         ssize_t n = send(fd, data, length, MSG_DONTWAIT | MSG_NOSIGNAL);
 
         if (n < 0 && errno != EAGAIN && errno != EINTR)
@@ -64,10 +67,11 @@ static inline bool fuzz_send(struct loop *loop, int fd, const uint8_t *data, siz
         if (n > 0) {
             data += n;
             length -= (size_t)n;
+            turns = 0;
         }
         loop_run_once(loop, 0);
         if (!fuzz_drain(fd))
             return false;
     }
-    return true;
+    return length == 0;
 }
