@@ -812,12 +812,12 @@ void serving_revoke(struct serving *s, const char *sha256)
 
 uid_t serving_gateway_uid(void)
 {
-    const struct passwd *entry;
+    struct passwd entry, *found = NULL;
+    char buffer[4096];
 
     if (geteuid() != 0)
         return 0;
-    entry = getpwnam(GATEWAY_USER);
-    return entry ? entry->pw_uid : GATEWAY_UID;
+    return getpwnam_r(GATEWAY_USER, &entry, buffer, sizeof(buffer), &found) == 0 && found ? found->pw_uid : GATEWAY_UID;
 }
 
 static int open_link(struct serving *s, const struct serving_options *options, struct error *error)
