@@ -1,5 +1,7 @@
 #include <inttypes.h>
 #include <math.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -39,8 +41,9 @@ struct follow {
     char state[32];
     /* the chart */
     bool live;
-    bool in_line; /* the cursor stands behind a partial line */
-    int drawn;    /* lines of the chart on the screen */
+    bool in_line;           /* the cursor stands behind a partial line */
+    int drawn;              /* lines of the chart on the screen */
+    int cells[CHART_LINES]; /* of each of them */
     int64_t drawn_ns;
     struct map series;
     double step;
@@ -50,8 +53,13 @@ struct follow {
 
 static void erase_chart(struct follow *follow)
 {
-    if (follow->drawn)
-        printf("\033[%dF\033[J", follow->drawn);
+    int width = terminal_width(stdout), rows = 0;
+
+    /* A window that became narrower shows a line in several rows. */
+    for (int i = 0; i < follow->drawn; i++)
+        rows += width > 0 && follow->cells[i] > width ? (follow->cells[i] + width - 1) / width : 1;
+    if (rows)
+        printf("\033[%dF\033[J", rows);
     follow->drawn = 0;
 }
 
@@ -71,9 +79,12 @@ static void draw_chart(struct follow *follow, bool now)
         cleanup_free char *line = chart_sparkline(series->values, series->count,
                                                   width > 60 ? width - 46 : 14);
 
-        printf("%s%-16.16s%s %s  %.6g\n", terminal_colour(COLOUR_BOLD), name, terminal_colour_off, line,
-               series->values[series->count - 1]);
-        n++;
+        char number[32];
+
+        snprintf(number, sizeof(number), "%.6g", series->values[series->count - 1]);
+        printf("%s%-16.16s%s %s  %s\n", terminal_colour(COLOUR_BOLD), name, terminal_colour_off, line,
+               number);
+        follow->cells[n++] = 16 + 1 + text_width(line) + 2 + (int)strlen(number);
     }
     follow->drawn = n;
     follow->drawn_ns = clock_monotonic_ns();
@@ -297,6 +308,41 @@ static int finish(struct follow *follow, const char *run_id, struct error *error
     return strcmp(reason, "timeout") == 0 ? EXIT_TIMEOUT : EXIT_FAILED;
 }
 
+/* Ctrl-C ends the following, not the run, and says so. Waited for by a thread, because the stream may be
+ * anywhere; it ends with the program. */
+static void *wait_for_interrupt(void *userdata)
+{
+    const char *run_id = userdata;
+    sigset_t set;
+    int signal;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    if (sigwait(&set, &signal) == 0) {
+        fprintf(stderr,
+                "\nrun %s goes on; follow it again with 'slipway runs follow %.12s', stop it with 'slipway "
+                "runs stop "
+                "%.12s'\n",
+                run_id, run_id, run_id);
+        _exit(EXIT_INTERRUPTED);
+    }
+    return NULL;
+}
+
+static void catch_interrupt(const char *run_id)
+{
+    pthread_t thread;
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    if (pthread_create(&thread, NULL, wait_for_interrupt, (void *)run_id) == 0)
+        pthread_detach(thread);
+    else
+        pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+}
+
 int follow_run(struct invocation *invocation, const char *run_id, struct error *error)
 {
     cleanup_free char *path = http_path("/api/v1/runs/%s/follow", run_id);
@@ -304,6 +350,8 @@ int follow_run(struct invocation *invocation, const char *run_id, struct error *
 
     follow_init(&follow, invocation);
     follow.attempt = 1;
+    if (!invocation->json)
+        catch_interrupt(xstrdup(run_id));
     if (stream(&follow, path, error) < 0)
         return -1;
     return finish(&follow, run_id, error);

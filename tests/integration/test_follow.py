@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import signal
 import socket
 import subprocess
 
@@ -182,3 +183,15 @@ def test_the_program_follows_over_restarts(daemon, client, environment, tmp_path
     assert process.returncode == 0, err
     assert out == "".join(f"line {i}\n" for i in range(1, 61))
     assert log_of(client, run_id) == out
+
+
+def test_interrupt_leaves_the_run_going(daemon, client, environment):
+    run_id = shell(client, "echo here; sleep 600")
+    process = subprocess.Popen([*UNDER, BINARY, "--data", daemon.data, "runs", "follow", run_id], env=environment,
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "here\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"run {run_id} goes on; follow it again with 'slipway runs follow {run_id[:12]}'" in err
+    assert client.get(f"/api/v1/runs/{run_id}")["state"] == "running"
