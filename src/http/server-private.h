@@ -19,7 +19,8 @@ struct listener {
     char *url;
     char *certificate, *key; /* PEM texts, until the start */
     char *unix_path; /* removed at the end; NULL: TCP */
-    char message[256]; /* why libmicrohttpd did not start */
+    pthread_t starter; /* who starts it: what libmicrohttpd says there is why it did not */
+    char message[256];
 };
 
 /* One accepted socket, from accept to close. */

@@ -58,7 +58,8 @@ __attribute__((format(printf, 2, 0))) static void on_message(void *userdata, con
 
     vsnprintf(text, sizeof(text), format, args);
     text[strcspn(text, "\n")] = '\0';
-    if (!listener->daemon)
+    /* The threads of the daemon may speak before it is known to have started. */
+    if (pthread_equal(pthread_self(), listener->starter))
         memcpy(listener->message, text, sizeof(text));
     else
         log_debug("http", "message", text);
@@ -313,6 +314,7 @@ static int start_daemon(struct listener *listener, struct error *error)
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_USE_ITC | MHD_USE_ERROR_LOG | MHD_ALLOW_UPGRADE |
                      MHD_ALLOW_SUSPEND_RESUME | (listener->is_tls ? MHD_USE_TLS : 0);
 
+    listener->starter = pthread_self();
     listener->daemon = MHD_start_daemon(flags, 0, NULL, NULL, on_request, listener, MHD_OPTION_ARRAY, items,
                                         MHD_OPTION_END);
     forget_key(listener);

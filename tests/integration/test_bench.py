@@ -80,6 +80,7 @@ def test_open_loop_keeps_its_rate(server):
     assert result["settings"]["arrivals"] == "open loop, constant gaps"
 
 
+@pytest.mark.slow
 def test_goes_on_until_accurate(server):
     result = json.loads(bench(server.url, "--rate", "300", "-c", "8", "--accuracy", "0.2", "-d", "60s", "--json").stdout)["result"]
     intensity = result["intensity"]

@@ -314,6 +314,7 @@ open(path, 'w').write('{"step": 2}\\n')
     assert run.warnings() == ["metrics_truncated"]
 
 
+@pytest.mark.slow
 def test_million_metrics(process):
     run = process.python("""
 with open(DIR + '/metrics.jsonl', 'a') as f:
@@ -434,6 +435,7 @@ def test_limits_of_a_process_without_control_groups(process):
 # -- output --
 
 
+@pytest.mark.slow
 def test_prints_a_gigabyte(engines):
     run = engines.start(engines.node(["sh", "-c", "yes 'a line of output that is not short' | head -c 1073741824; echo; echo end >&2"])).wait(300)
     size = os.path.getsize(run.directory / "log")
@@ -443,6 +445,7 @@ def test_prints_a_gigabyte(engines):
     assert run.read("log").endswith(b"\n")
 
 
+@pytest.mark.slow
 def test_endless_line(engines):
     run = engines.start(engines.node(["sh", "-c", "head -c 50000000 /dev/zero | tr '\\0' x"])).wait(120)
     entries = run.log()

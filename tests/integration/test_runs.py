@@ -206,6 +206,7 @@ def test_job_and_code_versions(make_daemon, environment, tmp_path):
     assert cli("job", "run", "nope", check=False).returncode == 3
 
 
+@pytest.mark.slow
 def test_environment_is_built_once_and_used(client):
     client.post("/api/v1/environments", {"name": "empty", "requirements": "# nothing\n"})
     runs = [submit(client, "python3", "-c", "import sys; print(sys.prefix)", environment="empty") for _ in range(2)]
@@ -216,6 +217,7 @@ def test_environment_is_built_once_and_used(client):
     assert b"exit status 0" in client.request("GET", "/api/v1/environments/empty/log").body
 
 
+@pytest.mark.slow
 def test_environment_that_cannot_be_built(client):
     client.post("/api/v1/environments", {"name": "bad", "requirements": "--no-index\nno-such-thing-at-all\n"})
     run = ended(client, submit(client, "true", environment="bad"), 120)
