@@ -17,7 +17,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config ccache git ca-certifi
     libcurl4-openssl-dev|libcurl4-gnutls-dev libarchive-dev libzstd-dev libyaml-dev libblosc-dev libjq-dev
     uthash-dev libcmocka-dev"
 RUN_PACKAGES="runc|crun python3 python3-venv python3-numpy python3-sklearn"
-TEST_PACKAGES="clang runc crun procps curl zsh fish r-base-core libxgboost0|libxgboost-dev libonnx-testdata"
+TEST_PACKAGES="clang runc crun procps curl zsh fish r-base-core libxgboost0|libxgboost-dev libonnx-testdata docker.io"
 
 say() {
     printf '%s\n' "$*"

@@ -23,6 +23,7 @@ extern const struct command model_commands[];
 extern const struct command dataset_commands[];
 extern const struct command status_commands[];
 extern const struct command monitor_commands[];
+extern const struct command package_commands[];
 extern const struct command worker_commands[];
 
 static int run_version(struct invocation *invocation, struct error *error)
@@ -86,6 +87,7 @@ const struct command *const cli_tables[] = {
     main_commands,
     bench_commands,
     monitor_commands,
+    package_commands,
     worker_commands,
     gateway_commands,
     NULL,

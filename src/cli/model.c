@@ -10,6 +10,7 @@
 #include "cli/client.h"
 #include "cli/command.h"
 #include "cli/error.h"
+#include "cli/package.h"
 #include "cli/progress.h"
 #include "core/ref.h"
 #include "core/rule.h"
@@ -654,6 +655,45 @@ static int model_pull(struct invocation *invocation, struct error *error)
     return 0;
 }
 
+/* -- package: an image -- */
+
+static int package_in(struct invocation *invocation, const char *scratch, const char *output, struct error *error)
+{
+    cleanup_free char *code = fs_join(scratch, "package.zip"), *weights = fs_join(scratch, "weights.safetensors");
+    cleanup_ref struct ref ref = REF_INIT;
+    cleanup_json json_t *version = NULL, *result = NULL;
+    char digest_text[DIGEST_TEXT_SIZE];
+    struct digest digest;
+    bool has_weights;
+    struct stat st;
+
+    if (parse_address(invocation->arguments[0], &ref, error) < 0 || get_version(invocation, &ref, &version, error) < 0)
+        return -1;
+    has_weights = json_get_string(version, "weights_digest", NULL) != NULL;
+    if (download(invocation, &ref, "code", code, error) < 0 ||
+        (has_weights && download(invocation, &ref, "weights", weights, error) < 0) ||
+        package_image(invocation, version, scratch, has_weights, output, &digest, error) < 0)
+        return -1;
+    digest_format(&digest, digest_text);
+    result = json_build("{s:s, s:s, s:s, s:I}", "address", json_get_string(version, "address", ""), "output", output,
+                        "digest", digest_text, "size", stat(output, &st) == 0 ? (json_int_t)st.st_size : 0);
+    print_done(invocation, result, "%s: %s, image %s", json_get_string(version, "address", ""), output, digest_text);
+    return 0;
+}
+
+static int model_package(struct invocation *invocation, struct error *error)
+{
+    const char *output = option_value(invocation, "output") ?: "model.tar", *temporary = getenv("TMPDIR") ?: "/tmp";
+    cleanup_free char *scratch = xasprintf("%s/slipway-package-XXXXXX", temporary);
+    int r;
+
+    if (!mkdtemp(scratch))
+        return error_set_errno(error, errno, "%s", scratch);
+    r = package_in(invocation, scratch, output, error);
+    fs_remove_all(scratch, NULL);
+    return r;
+}
+
 /* -- reproduce -- */
 
 static bool has_ended(const char *state)
@@ -751,6 +791,8 @@ static const struct option push_options[] = {
     {}};
 static const struct option pull_options[] = {{"output", 'o', "DIR", "where to (the current directory)"}, {}};
 
+static const struct option package_options[] = {{"output", 'o', "FILE", "the image, a tar (model.tar)"}, {}};
+
 #define VERSIONS                                                                                             \
     "A version is written vision/digits@7 (number), @3.5 (code.weights) or @production (alias); without any it is " \
     "the newest."
@@ -779,6 +821,12 @@ const struct command model_commands[] = {
      .examples = "slipway model push vision/digits examples/digits --weights digits.safetensors"},
     {"model pull", "MODEL", "download the package and weights of a version", pull_options, model_pull,
      .details = VERSIONS},
+    {"model package", "MODEL", "make a container image that serves a version by itself", package_options, model_package,
+     .details = "The image holds this program, the model, the weights, and of this machine the Python with what the "
+                "model imports. It serves what the endpoint serves on port 8480 and needs no daemon. Run it with "
+                "SLIPWAY_INTROSPECT=URL (and SLIPWAY_INTROSPECT_TOKEN), where tokens are checked, or SLIPWAY_PUBLIC=1. "
+                "The same version gives the same digest.",
+     .examples = "slipway model package vision/digits@production --output digits.tar\ndocker load -i digits.tar"},
     {"model rm", "MODEL", "remove a version that nothing uses", rm_options, model_rm},
     {"model reproduce", "MODEL", "run again what made a version, and compare the weights", NULL, model_reproduce,
      .details = "Same code, environment, data, parameters, resources and entry. Exits with 0 if the weights are "

@@ -543,12 +543,19 @@ static void build_argv(struct gateway_link *link)
     strvec_push(&link->argv, "gateway");
     strvec_push(&link->argv, "--directory");
     strvec_push(&link->argv, link->directory);
-    strvec_push(&link->argv, "--introspect");
+    if (!o->introspect || *o->introspect)
+        strvec_push(&link->argv, "--introspect");
     /* Without privileges it may not even pass through what lies above its directory, so that is where it stands. */
-    if (o->user)
+    if (o->introspect && *o->introspect)
+        strvec_push(&link->argv, o->introspect);
+    else if (!o->introspect && o->user)
         strvec_pushf(&link->argv, "unix:%s", fs_basename(INTROSPECT_SOCKET));
-    else
+    else if (!o->introspect)
         strvec_pushf(&link->argv, "unix:%s/slipway.sock", o->data_directory);
+    if (o->introspect_token) {
+        strvec_push(&link->argv, "--introspect-token");
+        strvec_push(&link->argv, o->introspect_token);
+    }
     if (o->user) {
         strvec_push(&link->argv, "--user");
         strvec_pushf(&link->argv, "%u", (unsigned)o->user);

@@ -30,6 +30,8 @@ struct gateway_link_options {
     const char *listen;            /* port 0: a free one, kept over restarts */
     const char *certificate, *key; /* NULL: no TLS */
     const char *program;           /* NULL: this executable */
+    const char *introspect;        /* where it asks what tokens are worth; NULL: the daemon; "": nowhere */
+    const char *introspect_token;  /* for that server; NULL: none */
     uid_t user;                    /* what it becomes, with the socket INTROSPECT_SOCKET; 0: it stays what we are */
     /* The connection is up, for the first time or again: whatever was sent before is to be sent again. */
     void (*on_up)(void *userdata);
