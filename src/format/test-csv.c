@@ -69,6 +69,7 @@ static void test_rows(void **state)
         {"\"a,b\",\"c\"\"d\",\"e\nf\"\n1,2,3\n", "ta,b|tc\"d|te\nf\ni1|i2|i3\n"},
         {"\"\",\"1\",\" 2.5 \"\n", "-|i1|r2.5\n"},
         {"\"\"\"\",\"\"\"a\"\"\"\n", "t\"|t\"a\"\n"},
+        {"a\"\"b,\"c\"\"d\"\n", "ta\"\"b|tc\"d\n"},
         {"NA,nan,NULL,None,?, N/A \n", "-|-|-|-|-|-\n"},
         {"Nan,NAX,nano,n\n", "tNan|tNAX|tnano|tn\n"},
         {"1 , 2,-3, +4 \n", "i1|i2|i-3|i4\n"},

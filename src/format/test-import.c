@@ -56,6 +56,10 @@ static void test_tensors(void **state)
          BYTES("# comment\n0.5 qid:7 0:1 # trailing\n\n2 qid:8\n"),
          "qid I64 [2] 7 8\nx.indptr I64 [3] 0 1 1\ny F64 [2] 0.5 2\nx.indices I32 [1] 0\nx.values F32 [1] "
          "1\n"},
+        {{0},
+         BYTES("1e300 1:1\n9223372036854775807 2:1\n"),
+         "x.indptr I64 [3] 0 1 2\ny F64 [2] 1e+300 9.22337204e+18\nx.indices I32 [2] 0 1\nx.values F32 [2] 1 1\n"},
+        {{0}, BYTES("\0\0\x0e\x01\0\0\0\1\x7f\xf8\0\0\0\0\0\0"), "y F64 [1] nan\n"},
         {{0}, BYTES("\0\0\x08\x01\0\0\0\x03\1\2\3"), "y U8 [3] 1 2 3\n"},
         {{0}, BYTES("\0\0\x0b\x02\0\0\0\1\0\0\0\2\xff\xfe\1\0"), "x I16 [1,2] -2 256\n"},
         {{0},

@@ -15,11 +15,11 @@ COMPLETION = struct.Struct("<4I2Q")
 
 
 class Worker:
-    def __init__(self, path, replica, key):
+    def __init__(self, path, replica, key, text=b"hostile"):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(20)
         self.socket.connect(path)
-        self.send(HELLO, replica, key)
+        self.send(HELLO, replica, key, text=text)
         data, fds, _, _ = socket.recv_fds(self.socket, MESSAGE.size, 4)
         fields = MESSAGE.unpack(data)
         assert fields[2] == WELCOME, fields[-1].rstrip(b"\0")
@@ -30,8 +30,8 @@ class Worker:
         self.fds = fds
         self.head = self.tail = self.naps = 0
 
-    def send(self, kind, replica="", key="", magic=MAGIC):
-        self.socket.send(MESSAGE.pack(magic, VERSION, kind, 1, 0, 1, *[0] * 7, replica.encode(), key.encode(), b"hostile"))
+    def send(self, kind, replica="", key="", magic=MAGIC, text=b"hostile"):
+        self.socket.send(MESSAGE.pack(magic, VERSION, kind, 1, 0, 1, *[0] * 7, replica.encode(), key.encode(), text))
 
     def u32(self, memory, offset, value=None):
         if value is None:
@@ -63,11 +63,11 @@ class Worker:
         self.u32(self.answers, 64, self.tail)
         os.write(self.fds[3], struct.pack("<Q", 1))
 
-    def answer(self, submission, text=b"ok"):
+    def answer(self, submission, text=b"ok", status=0):
         slot, generation = submission[0], submission[1]
         begin = self.first + slot * self.stride
         self.answers[begin : begin + len(text)] = text
-        self.complete(slot, generation, length=len(text))
+        self.complete(slot, generation, status, length=len(text))
 
     def close(self):
         self.socket.close()

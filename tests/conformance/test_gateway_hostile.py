@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -96,4 +97,37 @@ def test_nonsense_on_the_workers_socket():
             script = f"import socket;s=socket.socket(socket.AF_UNIX,socket.SOCK_SEQPACKET);s.connect({str(g.run / 'worker.sock')!r});s.send({data!r});s.recv(10)"
             subprocess.run([sys.executable, "-c", script], timeout=SECONDS, stderr=subprocess.DEVNULL)
             s.close()
+        assert g.post("/predict/echo", "a").text == "a"
+
+
+def test_words_of_a_worker_need_not_be_text():
+    """Its name, its message, the name of an output, its reason to fail: none of it ends the gateway."""
+    name = b"\xff" + "\u00e9".encode() * 60
+    infer = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}]}
+    frame = struct.pack("<2I128s2I8q2Q", 0x31465753, 1, b"\xe9", 10, 1, 1, *[0] * 7, 256, 4).ljust(256, b"\0") + b"\0" * 4
+
+    with serving(worker=False) as g:
+        worker = hostile.Worker(str(g.run / "worker.sock"), g.replica(1), "key-1", text=name)
+        worker.send(hostile.READY)
+        g.wait_ready("echo")
+        assert g.status("echo")["routes"][0]["replicas"][0]["runtime"].startswith("?\u00e9")
+        wait = in_background(lambda: g.post("/predict/echo", "a"))
+        worker.answer(worker.wait(), name, status=1)
+        assert wait().status == 500
+        wait = in_background(lambda: g.infer("echo", infer))
+        worker.answer(worker.wait(), frame)
+        assert wait().status in (500, 502)
+        worker.send(hostile.FAILED, text=name)
+        g.control.wait_event("failed")
+        worker.close()
+        assert g.process.poll() is None
+
+
+def test_a_message_may_cut_a_character():
+    long = "\u00e9" * 100
+    with serving() as g:
+        infer = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [long]}]}
+        assert g.infer("echo", infer).status == 400
+        assert g.get("/v2/models/a" + "%C3%A9" * 100).status == 404
+        assert g.get("/v2/models/ab" + "%C3%A9" * 100).status == 404
         assert g.post("/predict/echo", "a").text == "a"
