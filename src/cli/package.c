@@ -124,7 +124,7 @@ static int add_program(struct oci_image *image, const char *program, const char 
     static const char *const names[] = {"libslipway-worker.so", "slipway_worker.py"};
 
     if (oci_layer_begin(image, "slipway model package: program", error) < 0 ||
-        oci_add_file(image, PROGRAM + 1, 0755, program, error) < 0)
+        oci_add_file(image, &PROGRAM[1], 0755, program, error) < 0)
         return -1;
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
         cleanup_free char *from = fs_join(library, names[i]), *to = xasprintf("slipway/lib/%s", names[i]);
@@ -168,7 +168,7 @@ static int add_model(struct oci_image *image, const json_t *version, const char 
 
     if (oci_layer_begin(image, "slipway model package: model", error) < 0 ||
         oci_add_tree(image, "slipway/code", code, NULL, error) < 0 ||
-        oci_add_bytes(image, MODEL + 1, 0644, text, strlen(text), error) < 0 ||
+        oci_add_bytes(image, &MODEL[1], 0644, text, strlen(text), error) < 0 ||
         (weights && oci_add_file(image, "slipway/weights.safetensors", 0644, weights, error) < 0))
         return -1;
     return oci_layer_end(image, error);
