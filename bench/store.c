@@ -24,8 +24,8 @@ static void append(struct db_tx *tx, int number)
 {
     cleanup_error struct error error = ERROR_INIT;
     cleanup_json json_t *data = json_build("{s:i, s:s}", "number", number, "state", "running");
-    const struct journal_event event = {.type = "slipway.bench.appended", .subject = "bench/1", .project = "default",
-                                        .data = data};
+    const struct journal_event event = {
+        .type = "slipway.bench.appended", .subject = "bench/1", .project = "default", .data = data};
 
     check(journal_append(tx, &event, NULL, &error), &error);
 }

@@ -78,9 +78,8 @@ static int post_gc(struct http_request *request, struct http_response *response,
     if (!result)
         return -1;
     if (!dry_run) {
-        data = json_build("{s:I, s:I}", "blobs",
-                          (json_int_t)json_array_size(json_object_get(result, "removed")), "bytes",
-                          (json_int_t)json_get_int(result, "removed_bytes", 0));
+        data = json_build("{s:I, s:I}", "blobs", (json_int_t)json_array_size(json_object_get(result, "removed")),
+                          "bytes", (json_int_t)json_get_int(result, "removed_bytes", 0));
         if (append_event(daemon, "slipway.vault.collected", request->principal->name, data, error) < 0)
             return -1;
     }

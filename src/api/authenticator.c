@@ -160,7 +160,7 @@ static int check_token(struct authenticator *auth, const char *secret, struct ht
 }
 
 int authenticator_check(void *context, const char *token, const struct http_peer *peer, struct http_principal *ret,
-               struct error *error)
+                        struct error *error)
 {
     struct daemon *daemon = context;
 

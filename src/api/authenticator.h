@@ -17,4 +17,4 @@ struct authenticator *authenticator_free(struct authenticator *auth);
 
 /* An http_authenticate_fn; the context is the daemon. */
 int authenticator_check(void *context, const char *token, const struct http_peer *peer, struct http_principal *ret,
-               struct error *error);
+                        struct error *error);

@@ -39,8 +39,8 @@ static int post_blob(struct http_request *request, struct http_response *respons
     } else if (vault_put_fd(daemon->store->vault, request->body_fd, &digest, &size, error) < 0) {
         return -1;
     }
-    http_reply_json(response, 201, json_build("{s:s, s:I}", "digest", digest_format(&digest, text), "size",
-                                              (json_int_t)size));
+    http_reply_json(response, 201,
+                    json_build("{s:s, s:I}", "digest", digest_format(&digest, text), "size", (json_int_t)size));
     return 0;
 }
 
@@ -74,8 +74,8 @@ static int why_blob(struct http_request *request, struct http_response *response
     reasons = vault_why(daemon->store->vault, &digest, error);
     if (!reasons)
         return -1;
-    http_reply_json(response, 200, json_build("{s:s, s:I, s:o}", "digest", text, "size", (json_int_t)size, "reasons",
-                                              reasons));
+    http_reply_json(response, 200,
+                    json_build("{s:s, s:I, s:o}", "digest", text, "size", (json_int_t)size, "reasons", reasons));
     return 0;
 }
 
@@ -85,11 +85,11 @@ static const struct http_query_row post_query[] = {
 };
 
 const struct http_route blob_routes[] = {
-    {"POST", "/api/v1/blobs", SCOPE_DEVELOP, post_blob, "store a blob", .query = post_query,
-     .response = &blob_schema, .body = HTTP_BODY_FILE, .body_limit = LIMIT_UPLOAD, .status = 201, .tag = "blobs"},
-    {"GET", "/api/v1/blobs/{digest}", SCOPE_VIEW, get_blob, "read a blob",
-     .content_type = "application/octet-stream", .slow = true, .tag = "blobs"},
-    {"GET", "/api/v1/blobs/{digest}/why", SCOPE_ADMIN, why_blob, "say what keeps a blob alive",
-     .response = &why_schema, .tag = "blobs"},
+    {"POST", "/api/v1/blobs", SCOPE_DEVELOP, post_blob, "store a blob", .query = post_query, .response = &blob_schema,
+     .body = HTTP_BODY_FILE, .body_limit = LIMIT_UPLOAD, .status = 201, .tag = "blobs"},
+    {"GET", "/api/v1/blobs/{digest}", SCOPE_VIEW, get_blob, "read a blob", .content_type = "application/octet-stream",
+     .slow = true, .tag = "blobs"},
+    {"GET", "/api/v1/blobs/{digest}/why", SCOPE_ADMIN, why_blob, "say what keeps a blob alive", .response = &why_schema,
+     .tag = "blobs"},
     {},
 };

@@ -98,7 +98,8 @@ static int open_introspection(struct daemon *daemon, struct error *error)
 /* Opens the sockets, so that their URLs are known; nobody gets an answer before the start. */
 static int open_control(struct daemon *daemon, const struct daemon_options *options, struct error *error)
 {
-    cleanup_free char *socket = store_path(daemon->store, "slipway.sock"), *spool = store_path(daemon->store, "incoming");
+    cleanup_free char *socket = store_path(daemon->store, "slipway.sock"),
+                      *spool = store_path(daemon->store, "incoming");
     struct http_server_options server = {
         .routes = api_tables,
         .context = daemon,
@@ -112,8 +113,8 @@ static int open_control(struct daemon *daemon, const struct daemon_options *opti
         open_introspection(daemon, error) < 0)
         return -1;
     for (size_t i = 0; options->listen && i < options->listen->count; i++) {
-        struct http_listen listen = {.address = options->listen->items[i], .certificate = options->certificate,
-                                     .key = options->key};
+        struct http_listen listen = {
+            .address = options->listen->items[i], .certificate = options->certificate, .key = options->key};
 
         if (listen_on(daemon, &listen, error) < 0)
             return -1;

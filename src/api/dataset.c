@@ -40,8 +40,7 @@ static int check_project(const struct http_request *request, const char *project
 }
 
 /* The version that the path parameter `address` names, within a transaction of its own. */
-static int find(struct http_request *request, struct db_tx *tx, struct dataset_info *ret_info,
-                struct error *error)
+static int find(struct http_request *request, struct db_tx *tx, struct dataset_info *ret_info, struct error *error)
 {
     const char *project;
 
@@ -226,8 +225,8 @@ static int child_error(int status, int output, struct error *error)
     reply = json_parse(text, strlen(text), NULL);
     what = json_object_get(reply, "error");
     if (!what)
-        return error_set(error, ERROR_TOO_LARGE,
-                         "the import needed more than it may use and was ended (status %d)", status);
+        return error_set(error, ERROR_TOO_LARGE, "the import needed more than it may use and was ended (status %d)",
+                         status);
     return error_set(error, error_code_parse(json_get_string(what, "code", "")), "%s",
                      json_get_string(what, "message", "the import failed"));
 }
@@ -292,8 +291,8 @@ static int open_sources(struct vault *vault, const struct dataset_file *files, i
 }
 
 /* Sources in the vault become one file of tensors in the vault. */
-static int import_blobs(struct store *store, const json_t *import, const struct dataset_file *files,
-                        size_t n_files, struct dataset_file *ret_file, struct error *error)
+static int import_blobs(struct store *store, const json_t *import, const struct dataset_file *files, size_t n_files,
+                        struct dataset_file *ret_file, struct error *error)
 {
     cleanup_free char *directory = store_path(store, "%s", "vault");
     cleanup_close int output = open(directory, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600);
@@ -337,22 +336,19 @@ static void new_version_release(struct new_version *version)
 }
 
 /* Names, digests and sizes of blobs that must be there. */
-static int read_files(struct vault *vault, const json_t *array, struct new_version *version,
-                      struct error *error)
+static int read_files(struct vault *vault, const json_t *array, struct new_version *version, struct error *error)
 {
     json_t *item;
     size_t i;
 
     version->files = xcalloc(json_array_size(array) + 1, sizeof(*version->files));
-    json_array_foreach(array, i, item)
-    {
+    json_array_foreach(array, i, item) {
         struct dataset_file *file = &version->files[version->n_files];
 
         if (digest_parse(json_get_string(item, "digest", ""), &file->digest, error) < 0)
             return error_wrap(error, "files[%zu]", i);
         if (!vault_has(vault, &file->digest))
-            return error_set(error, ERROR_NOT_FOUND,
-                             "there is no blob %s; upload it first: POST /api/v1/blobs",
+            return error_set(error, ERROR_NOT_FOUND, "there is no blob %s; upload it first: POST /api/v1/blobs",
                              json_get_string(item, "digest", ""));
         if (vault_size(vault, &file->digest, &file->size, error) < 0)
             return -1;
@@ -375,8 +371,7 @@ static int read_schema(struct vault *vault, struct new_version *version, struct 
             file = &version->files[i];
     if (!file)
         return 0;
-    if (vault_get(vault, &file->digest, &fd, error) < 0 ||
-        safetensors_open(fd, DATASET_TENSORS, &tensors, error) < 0)
+    if (vault_get(vault, &file->digest, &fd, error) < 0 || safetensors_open(fd, DATASET_TENSORS, &tensors, error) < 0)
         return -1;
     version->schema = import_schema_of(tensors, error);
     if (!version->schema)
@@ -397,8 +392,8 @@ static void make_lineage(const struct http_request *request, struct new_version 
     json_object_set(version->lineage, "options", json_object_get(version->schema, "options"));
 }
 
-static int store_version(struct http_request *request, const struct new_version *version,
-                         json_t **ret_dataset, struct error *error)
+static int store_version(struct http_request *request, const struct new_version *version, json_t **ret_dataset,
+                         struct error *error)
 {
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     cleanup_dataset_info struct dataset_info info = DATASET_INFO_INIT;
@@ -412,8 +407,7 @@ static int store_version(struct http_request *request, const struct new_version 
                                     .lineage = version->lineage,
                                     .rows = version->rows};
 
-    if (begin(request, true, &tx, &create.project, error) < 0 ||
-        dataset_create(&tx, &create, &info, error) < 0)
+    if (begin(request, true, &tx, &create.project, error) < 0 || dataset_create(&tx, &create, &info, error) < 0)
         return -1;
     dataset = dataset_describe(&tx, &info, error);
     if (!dataset || db_commit(&tx, error) < 0)
@@ -457,11 +451,9 @@ static int delete_dataset(struct http_request *request, struct http_response *re
     cleanup_dataset_info struct dataset_info info = DATASET_INFO_INIT;
     const char *project, *address = http_path_param(request, "address");
 
-    if (begin(request, true, &tx, &project, error) < 0 ||
-        dataset_resolve(&tx, project, address, &info, error) < 0 ||
+    if (begin(request, true, &tx, &project, error) < 0 || dataset_resolve(&tx, project, address, &info, error) < 0 ||
         check_project(request, info.project, error) < 0 ||
-        dataset_remove(&tx, project, address, http_query_bool(request, "force"), request->principal->name,
-                       error) < 0 ||
+        dataset_remove(&tx, project, address, http_query_bool(request, "force"), request->principal->name, error) < 0 ||
         db_commit(&tx, error) < 0)
         return -1;
     response->status = 204;
@@ -474,12 +466,12 @@ static const struct schema_field file_fields[] = {
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = LIMIT_PATH, .doc = "relative, without '..'"},
     {"digest", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "sha256:…"},
     {"size", SCHEMA_INTEGER, .doc = "bytes"},
-    {}};
+    {},
+};
 static const struct schema file_schema = {"DatasetFile", file_fields, "a file of a dataset"};
 
 static const struct schema_field import_fields[] = {
-    {"format", SCHEMA_STRING,
-     .doc = "csv, jsonl, libsvm, idx, npy, npz, safetensors; absent: by the content"},
+    {"format", SCHEMA_STRING, .doc = "csv, jsonl, libsvm, idx, npy, npz, safetensors; absent: by the content"},
     {"label", SCHEMA_STRING, .doc = "column by name, by number from 0, or 'last'"},
     {"split", SCHEMA_STRING, .doc = "train=0.8,test=0.2"},
     {"seed", SCHEMA_INTEGER, .doc = "of the split"},
@@ -490,7 +482,8 @@ static const struct schema_field import_fields[] = {
     {"dtype", SCHEMA_STRING, .doc = "of the features"},
     {"missing", SCHEMA_ARRAY, .item = SCHEMA_STRING, .max = 100, .doc = "further words for no value"},
     {"drop", SCHEMA_ARRAY, .item = SCHEMA_STRING, .max = LIMIT_CSV_COLUMNS, .doc = "columns to leave out"},
-    {}};
+    {},
+};
 static const struct schema import_schema = {"DatasetImport", import_fields, "how to read the files"};
 
 static const struct schema_field create_fields[] = {
@@ -501,7 +494,8 @@ static const struct schema_field create_fields[] = {
     {"description", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_DESCRIPTION},
     {"run", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "the run that made it"},
     {"parents", SCHEMA_ARRAY, .item = SCHEMA_STRING, .max = 1000, .doc = "datasets that it was made from"},
-    {}};
+    {},
+};
 static const struct schema create_schema = {"DatasetCreate", create_fields, "a new version of a dataset"};
 
 static const struct schema_field dataset_fields[] = {
@@ -515,10 +509,10 @@ static const struct schema_field dataset_fields[] = {
     {"rows", SCHEMA_INTEGER, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
     {"size", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "bytes of all files"},
     {"files", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &file_schema},
-    {"schema", SCHEMA_OBJECT, SCHEMA_REQUIRED | SCHEMA_NULLABLE,
-     .doc = "columns, statistics, splits, tensors"},
+    {"schema", SCHEMA_OBJECT, SCHEMA_REQUIRED | SCHEMA_NULLABLE, .doc = "columns, statistics, splits, tensors"},
     {"lineage", SCHEMA_OBJECT, SCHEMA_REQUIRED | SCHEMA_NULLABLE, .doc = "sources, options, run, parents"},
-    {}};
+    {},
+};
 static const struct schema dataset_schema = {"Dataset", dataset_fields, "a version of a dataset"};
 
 static const struct schema_field summary_fields[] = {
@@ -530,9 +524,9 @@ static const struct schema_field summary_fields[] = {
     {"size", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "bytes"},
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
     {"description", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {}};
-static const struct schema summary_schema = {"DatasetSummary", summary_fields,
-                                             "a dataset by its newest version"};
+    {},
+};
+static const struct schema summary_schema = {"DatasetSummary", summary_fields, "a dataset by its newest version"};
 
 static const struct schema_field version_fields[] = {
     {"address", SCHEMA_STRING, SCHEMA_REQUIRED},
@@ -542,7 +536,8 @@ static const struct schema_field version_fields[] = {
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
     {"created_by", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"description", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {}};
+    {},
+};
 static const struct schema version_schema = {"DatasetVersion", version_fields, "a version in short"};
 
 static const struct schema_field lineage_fields[] = {
@@ -556,31 +551,36 @@ static const struct schema_field lineage_fields[] = {
     {"parents", SCHEMA_ARRAY, SCHEMA_REQUIRED | SCHEMA_NULLABLE, .item = SCHEMA_STRING},
     {"children", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_STRING, .doc = "datasets made from it"},
     {"used_by", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .doc = "kind, address, active"},
-    {}};
-static const struct schema lineage_schema = {"DatasetLineage", lineage_fields,
-                                             "where it comes from and leads to"};
+    {},
+};
+static const struct schema lineage_schema = {"DatasetLineage", lineage_fields, "where it comes from and leads to"};
 
-static const struct http_query_row rows_query[] = {{"rows", SCHEMA_INTEGER, .doc = "how many (5)"}, {}};
+static const struct http_query_row rows_query[] = {
+    {"rows", SCHEMA_INTEGER, .doc = "how many (5)"},
+    {},
+};
 static const struct http_query_row force_query[] = {
-    {"force", SCHEMA_BOOLEAN, .doc = "also if release records name it; never while a run uses it"}, {}};
+    {"force", SCHEMA_BOOLEAN, .doc = "also if release records name it; never while a run uses it"},
+    {},
+};
 
 const struct http_route dataset_routes[] = {
-    {"GET", "/api/v1/datasets", SCOPE_VIEW, list_datasets, "list datasets", .paged = true,
-     .response = &summary_schema, .tag = "datasets"},
-    {"GET", "/api/v1/datasets/{address}", SCOPE_VIEW, get_dataset,
-     "show a version with its schema and statistics", .response = &dataset_schema, .tag = "datasets"},
-    {"DELETE", "/api/v1/datasets/{address}", SCOPE_DEVELOP, delete_dataset,
-     "remove a version, or all versions", .query = force_query, .status = 204, .tag = "datasets"},
+    {"GET", "/api/v1/datasets", SCOPE_VIEW, list_datasets, "list datasets", .paged = true, .response = &summary_schema,
+     .tag = "datasets"},
+    {"GET", "/api/v1/datasets/{address}", SCOPE_VIEW, get_dataset, "show a version with its schema and statistics",
+     .response = &dataset_schema, .tag = "datasets"},
+    {"DELETE", "/api/v1/datasets/{address}", SCOPE_DEVELOP, delete_dataset, "remove a version, or all versions",
+     .query = force_query, .status = 204, .tag = "datasets"},
     {"GET", "/api/v1/datasets/{address}/versions", SCOPE_VIEW, list_versions, "list versions, newest first",
      .paged = true, .response = &version_schema, .tag = "datasets"},
-    {"POST", "/api/v1/datasets/{address}/versions", SCOPE_DEVELOP, post_version,
-     "make a version of uploaded blobs", .request = &create_schema, .response = &dataset_schema,
-     .body = HTTP_BODY_JSON, .status = 201, .slow = true, .tag = "datasets"},
-    {"GET", "/api/v1/datasets/{address}/rows", SCOPE_VIEW, get_rows, "show the first rows",
-     .query = rows_query, .slow = true, .tag = "datasets"},
+    {"POST", "/api/v1/datasets/{address}/versions", SCOPE_DEVELOP, post_version, "make a version of uploaded blobs",
+     .request = &create_schema, .response = &dataset_schema, .body = HTTP_BODY_JSON, .status = 201, .slow = true,
+     .tag = "datasets"},
+    {"GET", "/api/v1/datasets/{address}/rows", SCOPE_VIEW, get_rows, "show the first rows", .query = rows_query,
+     .slow = true, .tag = "datasets"},
     {"GET", "/api/v1/datasets/{address}/lineage", SCOPE_VIEW, get_lineage, "show sources, children and users",
      .response = &lineage_schema, .tag = "datasets"},
-    {"GET", "/api/v1/datasets/{address}/files/{file...}", SCOPE_VIEW, get_file,
-     "download a file of a version", .content_type = "application/octet-stream", .slow = true,
-     .tag = "datasets"},
-    {}};
+    {"GET", "/api/v1/datasets/{address}/files/{file...}", SCOPE_VIEW, get_file, "download a file of a version",
+     .content_type = "application/octet-stream", .slow = true, .tag = "datasets"},
+    {},
+};

@@ -26,11 +26,15 @@ static const struct schema_field options_fields[] = {
     {"memory", SCHEMA_INTEGER, .min = 0, .max = 1e15, .doc = "bytes of a replica; 0: no limit"},
     {"concurrency", SCHEMA_INTEGER, .min = 0, .max = 64,
      .doc = "requests at a time per replica; 0: what the package says"},
-    {}};
+    {},
+};
 static const struct schema options_schema = {"EndpointOptions", options_fields, "how an endpoint serves"};
 
 static const struct schema_field route_fields[] = {
-    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED}, {"code_weights", SCHEMA_STRING, SCHEMA_REQUIRED}, {}};
+    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"code_weights", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {},
+};
 static const struct schema route_schema = {"EndpointRoute", route_fields, "a version of the model"};
 
 static const struct schema_field replica_fields[] = {
@@ -41,7 +45,8 @@ static const struct schema_field replica_fields[] = {
      .values = (const char *const[]){"starting", "warming", "ready", "draining", "stopped", "failed", NULL}},
     {"reason", SCHEMA_STRING, SCHEMA_NULLABLE},
     {"message", SCHEMA_STRING, SCHEMA_NULLABLE},
-    {}};
+    {},
+};
 static const struct schema replica_schema = {"Replica", replica_fields, "a process that serves a version"};
 
 static const struct schema_field endpoint_fields[] = {
@@ -61,7 +66,8 @@ static const struct schema_field endpoint_fields[] = {
     {"problem", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "why nothing answers there: the gateway cannot run"},
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
     {"created_by", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {}};
+    {},
+};
 static const struct schema endpoint_schema = {"Endpoint", endpoint_fields, "a served URL"};
 
 static const struct schema_field deployment_fields[] = {
@@ -80,7 +86,8 @@ static const struct schema_field deployment_fields[] = {
     {"switch_us", SCHEMA_INTEGER, SCHEMA_NULLABLE,
      .doc = "microseconds from sending the new routes to the gateway to their being in force"},
     {"total_us", SCHEMA_INTEGER, .doc = "of a rollback: microseconds from the request to the routes being in force"},
-    {}};
+    {},
+};
 static const struct schema deployment_schema = {"Deployment", deployment_fields, "a change of the live version"};
 
 static const struct schema_field create_fields[] = {
@@ -88,22 +95,22 @@ static const struct schema_field create_fields[] = {
     {"model", SCHEMA_STRING, SCHEMA_REQUIRED, .max = 4 * LIMIT_NAME,
      .doc = "vision/digits@7, @3.5 or @production; an alias is followed"},
     {"options", SCHEMA_OBJECT, .object = &options_schema},
-    {}};
+    {},
+};
 static const struct schema create_schema = {"EndpointCreate", create_fields, "a new endpoint"};
 
 static const struct schema_field deploy_fields[] = {
     {"version", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = 4 * LIMIT_NAME,
      .doc = "7, 3.5, production, newest, or a full address"},
-    {}};
+    {},
+};
 static const struct schema deploy_schema = {"EndpointDeploy", deploy_fields, "what is to become live"};
 
 static const struct schema_field log_fields[] = {
-    {"replica", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
-    {"time", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {"stream", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {"text", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {}};
+    {"replica", SCHEMA_STRING, SCHEMA_REQUIRED}, {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"time", SCHEMA_STRING, SCHEMA_REQUIRED},    {"stream", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"text", SCHEMA_STRING, SCHEMA_REQUIRED},    {},
+};
 static const struct schema log_schema = {"ReplicaLogLine", log_fields, "a line that a replica printed"};
 
 /* -- reading -- */
@@ -112,8 +119,7 @@ static void add_url(const struct http_request *request, json_t *endpoint)
 {
     const struct daemon *daemon = request->context;
     const char *base = daemon->serving ? serving_url(daemon->serving) : NULL;
-    cleanup_free char *url =
-        base ? xasprintf("%s/predict/%s", base, json_get_string(endpoint, "name", "")) : NULL;
+    cleanup_free char *url = base ? xasprintf("%s/predict/%s", base, json_get_string(endpoint, "name", "")) : NULL;
 
     cleanup_free char *problem = base ? serving_problem(daemon->serving) : NULL;
 
@@ -134,7 +140,7 @@ static int list_endpoints(struct http_request *request, struct http_response *re
     items = endpoint_list(&tx, project, http_page_after(request), limit, error);
     if (!items)
         return -1;
-    json_array_foreach (items, i, item)
+    json_array_foreach(items, i, item)
         add_url(request, item);
     if (json_array_size(items) == (size_t)limit)
         next = json_get_string(json_array_get(items, json_array_size(items) - 1), "name", NULL);
@@ -237,7 +243,8 @@ static int require_gateway(const struct http_request *request, struct error *err
     const struct daemon *daemon = request->context;
 
     if (!daemon->serving || !serving_url(daemon->serving))
-        return error_set(error, ERROR_UNAVAILABLE, "this daemon runs without a gateway (slipway serve --serve ADDRESS)");
+        return error_set(error, ERROR_UNAVAILABLE,
+                         "this daemon runs without a gateway (slipway serve --serve ADDRESS)");
     return 0;
 }
 
@@ -363,11 +370,10 @@ static void add_line(json_t *lines, const json_t *replica, const struct crilog_e
 {
     char time[CLOCK_RFC3339_SIZE];
 
-    json_array_append_new(lines, json_build("{s:O, s:O, s:s, s:s, s:o}", "replica", json_object_get(replica, "id"),
-                                            "version", json_object_get(replica, "version"), "time",
-                                            clock_format_ns(entry->time_ns, time), "stream",
-                                            crilog_stream_name(entry->stream), "text",
-                                            printable(entry->text, entry->length)));
+    json_array_append_new(
+        lines, json_build("{s:O, s:O, s:s, s:s, s:o}", "replica", json_object_get(replica, "id"), "version",
+                          json_object_get(replica, "version"), "time", clock_format_ns(entry->time_ns, time), "stream",
+                          crilog_stream_name(entry->stream), "text", printable(entry->text, entry->length)));
 }
 
 /* The last lines of one replica's log, at most `limit`. */
@@ -425,7 +431,7 @@ static int get_logs(struct http_request *request, struct http_response *response
     if (!endpoint)
         return -1;
     db_end(&tx);
-    json_array_foreach (json_object_get(endpoint, "replicas"), i, replica) {
+    json_array_foreach(json_object_get(endpoint, "replicas"), i, replica) {
         cleanup_json json_t *lines = NULL;
 
         if (wanted && strncmp(json_get_string(replica, "id", ""), wanted, strlen(wanted)) != 0)
@@ -440,7 +446,8 @@ static int get_logs(struct http_request *request, struct http_response *response
 static const struct http_query_row logs_query[] = {
     {"replica", SCHEMA_STRING, .doc = "only of this replica (the beginning of its id is enough)"},
     {"lines", SCHEMA_INTEGER, .doc = "newest lines of each replica (100)"},
-    {}};
+    {},
+};
 
 #define ENDPOINT "/api/v1/endpoints/{name}"
 
@@ -452,16 +459,17 @@ const struct http_route endpoint_routes[] = {
     {"GET", ENDPOINT, SCOPE_VIEW, get_endpoint, "show an endpoint", .response = &endpoint_schema, .tag = "endpoints"},
     {"DELETE", ENDPOINT, SCOPE_DEVELOP, delete_endpoint, "drain and remove an endpoint", .status = 204,
      .tag = "endpoints"},
-    {"POST", ENDPOINT "/deploy", SCOPE_DEVELOP, post_deploy,
-     "load a version and make it live when it is ready", .request = &deploy_schema, .body = HTTP_BODY_JSON,
-     .response = &deployment_schema, .status = 202, .tag = "endpoints"},
+    {"POST", ENDPOINT "/deploy", SCOPE_DEVELOP, post_deploy, "load a version and make it live when it is ready",
+     .request = &deploy_schema, .body = HTTP_BODY_JSON, .response = &deployment_schema, .status = 202,
+     .tag = "endpoints"},
     {"POST", ENDPOINT "/rollback", SCOPE_DEVELOP, post_rollback, "make the version before live again",
      .response = &deployment_schema, .tag = "endpoints"},
     {"GET", ENDPOINT "/deployments", SCOPE_VIEW, list_deployments, "list deployments, newest first", .paged = true,
      .response = &deployment_schema, .tag = "endpoints"},
     {"GET", ENDPOINT "/logs", SCOPE_VIEW, get_logs, "show what the replicas printed", .query = logs_query,
      .paged = true, .response = &log_schema, .tag = "endpoints"},
-    {"GET", "/api/v1/deployments/{id}", SCOPE_VIEW, get_deployment, "show a deployment",
-     .response = &deployment_schema, .tag = "endpoints"},
+    {"GET", "/api/v1/deployments/{id}", SCOPE_VIEW, get_deployment, "show a deployment", .response = &deployment_schema,
+     .tag = "endpoints"},
     {"GET", "/api/v1/gateway", SCOPE_VIEW, get_gateway, "show the gateway's state and counters", .tag = "endpoints"},
-    {}};
+    {},
+};

@@ -24,8 +24,7 @@ static int begin(struct http_request *request, bool write, struct db_tx *tx, con
     return write ? db_begin_write(daemon->store->db, tx, error) : db_begin_read(daemon->store->db, tx, error);
 }
 
-static int list_environments(struct http_request *request, struct http_response *response,
-                             struct error *error)
+static int list_environments(struct http_request *request, struct http_response *response, struct error *error)
 {
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     const char *project;
@@ -52,9 +51,9 @@ static int post_environment(struct http_request *request, struct http_response *
 
     if (orchestrator_identify_python(daemon->orchestrator, &python, error) < 0 ||
         begin(request, true, &tx, &project, error) < 0 || project_check(&tx, project, error) < 0 ||
-        environment_create(
-            &tx, project, request->principal->name, name, json_get_string(request->json, "requirements", ""),
-            json_get_string(request->json, "requirements_gpu", NULL), python, &version, error) < 0)
+        environment_create(&tx, project, request->principal->name, name,
+                           json_get_string(request->json, "requirements", ""),
+                           json_get_string(request->json, "requirements_gpu", NULL), python, &version, error) < 0)
         return -1;
     address = xasprintf("%s@%d", name, version);
     if (environment_load(&tx, project, address, &environment, error) < 0)
@@ -86,23 +85,20 @@ static int get_environment(struct http_request *request, struct http_response *r
     return 0;
 }
 
-static int delete_environment(struct http_request *request, struct http_response *response,
-                              struct error *error)
+static int delete_environment(struct http_request *request, struct http_response *response, struct error *error)
 {
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     const char *project;
 
     if (begin(request, true, &tx, &project, error) < 0 ||
-        environment_delete(&tx, project, http_path_param(request, "name"), request->principal->name, error) <
-            0 ||
+        environment_delete(&tx, project, http_path_param(request, "name"), request->principal->name, error) < 0 ||
         db_commit(&tx, error) < 0)
         return -1;
     response->status = 204;
     return 0;
 }
 
-static int find_digest(struct http_request *request, char ret_digest[ENVIRONMENT_DIGEST_SIZE],
-                       struct error *error)
+static int find_digest(struct http_request *request, char ret_digest[ENVIRONMENT_DIGEST_SIZE], struct error *error)
 {
     const char *variant = http_query_param(request, "variant"), *project;
     cleanup_environment struct environment environment = {0};
@@ -115,8 +111,7 @@ static int find_digest(struct http_request *request, char ret_digest[ENVIRONMENT
     return 0;
 }
 
-static int build_environment(struct http_request *request, struct http_response *response,
-                             struct error *error)
+static int build_environment(struct http_request *request, struct http_response *response, struct error *error)
 {
     struct daemon *daemon = request->context;
     char digest[ENVIRONMENT_DIGEST_SIZE];
@@ -193,9 +188,8 @@ static int send_lines(struct follow *follow)
         json_t *text = json_stringn(line, (size_t)(end - line));
 
         follow->offset += end + 1 - line;
-        websocket_send_json(follow->ws,
-                            json_build("{s:s, s:I, s:o}", "type", "log", "offset", (json_int_t)follow->offset,
-                                       "text", text ? text : json_string("?")));
+        websocket_send_json(follow->ws, json_build("{s:s, s:I, s:o}", "type", "log", "offset",
+                                                   (json_int_t)follow->offset, "text", text ? text : json_string("?")));
         line = end + 1;
         sent = 1;
     }
@@ -263,8 +257,7 @@ const struct http_route environment_routes[] = {
      .response = &environment_schema, .tag = "environments"},
     {"POST", "/api/v1/environments", SCOPE_DEVELOP, post_environment,
      "create an environment version and build its cpu variant", .request = &environment_create_schema,
-     .body = HTTP_BODY_JSON, .response = &environment_schema, .status = 201, .tag = "environments",
-     .slow = true},
+     .body = HTTP_BODY_JSON, .response = &environment_schema, .status = 201, .tag = "environments", .slow = true},
     {"GET", ENVIRONMENT, SCOPE_VIEW, get_environment, "show an environment (NAME or NAME@VERSION)",
      .response = &environment_schema, .tag = "environments"},
     {"DELETE", ENVIRONMENT, SCOPE_DEVELOP, delete_environment, "remove an environment version", .status = 204,
@@ -273,7 +266,7 @@ const struct http_route environment_routes[] = {
      .query = variant_query, .response = &build_schema, .status = 202, .tag = "environments"},
     {"GET", ENVIRONMENT "/log", SCOPE_VIEW, get_log, "read the log of the build", .query = variant_query,
      .content_type = "text/plain", .tag = "environments"},
-    {"GET", ENVIRONMENT "/log/follow", SCOPE_VIEW, follow_log, "follow the log of the build",
-     .query = variant_query, .websocket = true, .tag = "environments"},
+    {"GET", ENVIRONMENT "/log/follow", SCOPE_VIEW, follow_log, "follow the log of the build", .query = variant_query,
+     .websocket = true, .tag = "environments"},
     {},
 };

@@ -112,7 +112,7 @@ static int pump_follow(struct websocket *ws, void *userdata, struct error *error
     events = journal_read(&tx, &filter, error);
     if (!events)
         return -1;
-    json_array_foreach (events, i, event) {
+    json_array_foreach(events, i, event) {
         follow->after = json_get_int(event, "sequence", 0);
         websocket_send_json(ws, json_incref(event));
     }

@@ -19,7 +19,8 @@ static const struct schema_field gate_fields[] = {
     {"champion", SCHEMA_INTEGER, SCHEMA_NULLABLE, .doc = "version that held the alias"},
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
     {"decided_at", SCHEMA_TIME, SCHEMA_NULLABLE},
-    {}};
+    {},
+};
 static const struct schema gate_schema = {"Gate", gate_fields, "the verdict on what a run made"};
 
 static int get_gate(struct http_request *request, struct http_response *response, struct error *error)
@@ -56,11 +57,15 @@ static int list_gates(struct http_request *request, struct http_response *respon
     return 0;
 }
 
-static const struct http_query_row gate_query[] = {{"model", SCHEMA_STRING, .doc = "only of this model"}, {}};
+static const struct http_query_row gate_query[] = {
+    {"model", SCHEMA_STRING, .doc = "only of this model"},
+    {},
+};
 
 const struct http_route gate_routes[] = {
     {"GET", "/api/v1/gates", SCOPE_VIEW, list_gates, "list verdicts, newest first", .query = gate_query, .paged = true,
      .response = &gate_schema, .tag = "models"},
     {"GET", "/api/v1/runs/{id}/gate", SCOPE_VIEW, get_gate, "show the verdict on a run", .response = &gate_schema,
      .tag = "runs"},
-    {}};
+    {},
+};

@@ -77,8 +77,8 @@ static int reply_job(struct http_response *response, int status, struct db_tx *t
 }
 
 /* A digest that a client names must be of a blob that is there. */
-static int check_blob(struct http_request *request, const char *text, struct digest *ret_digest,
-                      uint64_t *ret_size, struct error *error)
+static int check_blob(struct http_request *request, const char *text, struct digest *ret_digest, uint64_t *ret_size,
+                      struct error *error)
 {
     struct daemon *daemon = request->context;
 
@@ -111,13 +111,11 @@ static int post_job(struct http_request *request, struct http_response *response
     uint64_t size = 0;
     int version;
 
-    if (run_check_gate(request->json, error) < 0 ||
-        (code && check_blob(request, code, &digest, &size, error) < 0) ||
+    if (run_check_gate(request->json, error) < 0 || (code && check_blob(request, code, &digest, &size, error) < 0) ||
         begin(request, true, &tx, &project, error) < 0 || project_check(&tx, project, error) < 0)
         return -1;
     json_object_del(definition, "code");
-    if (job_create(&tx, project, actor, name, definition, error) < 0 ||
-        job_load(&tx, project, name, &job, error) < 0)
+    if (job_create(&tx, project, actor, name, definition, error) < 0 || job_load(&tx, project, name, &job, error) < 0)
         return -1;
     if (code && job_push_code(&tx, job, &digest, size, NULL, actor, &version, error) < 0)
         return -1;
@@ -183,8 +181,7 @@ static int stop_job(struct http_request *request, struct http_response *response
     int r;
 
     if (begin_with_job(request, true, &tx, &job, error) < 0 ||
-        db_query(&tx, &rows, error,
-                 "SELECT id FROM runs WHERE project = ? AND job = ? AND state IN (0, 1, 2)", "ss",
+        db_query(&tx, &rows, error, "SELECT id FROM runs WHERE project = ? AND job = ? AND state IN (0, 1, 2)", "ss",
                  job->project, job->name) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0)
@@ -239,8 +236,8 @@ static int push(struct http_request *request, struct http_response *response, co
         db_commit(&tx, error) < 0)
         return -1;
     http_reply_json(response, 201,
-                    json_build("{s:i, s:s, s:I}", "version", version, "digest", digest_format(digest, text),
-                               "size", (json_int_t)size));
+                    json_build("{s:i, s:s, s:I}", "version", version, "digest", digest_format(digest, text), "size",
+                               (json_int_t)size));
     return 0;
 }
 
@@ -303,8 +300,7 @@ static const struct schema_field code_pushed_fields[] = {
     {"size", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "bytes"},
     {},
 };
-static const struct schema code_pushed_schema = {"JobCodePushed", code_pushed_fields,
-                                                 "number that the code got"};
+static const struct schema code_pushed_schema = {"JobCodePushed", code_pushed_fields, "number that the code got"};
 
 static const struct schema_field stopped_fields[] = {
     {"runs", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_STRING, .doc = "runs that were asked to end"},
@@ -318,8 +314,7 @@ static const struct http_query_row note_query[] = {
 };
 
 const struct http_route job_routes[] = {
-    {"GET", "/api/v1/jobs", SCOPE_VIEW, list_jobs, "list jobs", .paged = true, .response = &job_schema,
-     .tag = "jobs"},
+    {"GET", "/api/v1/jobs", SCOPE_VIEW, list_jobs, "list jobs", .paged = true, .response = &job_schema, .tag = "jobs"},
     {"POST", "/api/v1/jobs", SCOPE_DEVELOP, post_job, "create a job", .request = &job_create_schema,
      .body = HTTP_BODY_JSON, .response = &job_schema, .status = 201, .tag = "jobs"},
     {"GET", "/api/v1/jobs/{name}", SCOPE_VIEW, get_job, "show a job", .response = &job_schema, .tag = "jobs"},
@@ -327,20 +322,18 @@ const struct http_route job_routes[] = {
      .request = &job_definition_schema, .body = HTTP_BODY_JSON, .response = &job_schema, .tag = "jobs"},
     {"DELETE", "/api/v1/jobs/{name}", SCOPE_DEVELOP, delete_job, "remove a job; its runs stay", .status = 204,
      .tag = "jobs"},
-    {"POST", "/api/v1/jobs/{name}/run", SCOPE_DEVELOP, run_job, "submit a run of a job",
-     .request = &run_request_schema, .body = HTTP_BODY_JSON, .response = &run_schema, .status = 201,
-     .tag = "jobs"},
-    {"POST", "/api/v1/jobs/{name}/stop", SCOPE_DEVELOP, stop_job,
-     "stop all runs of a job that have not ended", .response = &stopped_schema, .status = 202, .tag = "jobs"},
-    {"GET", "/api/v1/jobs/{name}/code", SCOPE_VIEW, list_code, "list code versions, newest first",
-     .paged = true, .response = &job_code_schema, .tag = "jobs"},
+    {"POST", "/api/v1/jobs/{name}/run", SCOPE_DEVELOP, run_job, "submit a run of a job", .request = &run_request_schema,
+     .body = HTTP_BODY_JSON, .response = &run_schema, .status = 201, .tag = "jobs"},
+    {"POST", "/api/v1/jobs/{name}/stop", SCOPE_DEVELOP, stop_job, "stop all runs of a job that have not ended",
+     .response = &stopped_schema, .status = 202, .tag = "jobs"},
+    {"GET", "/api/v1/jobs/{name}/code", SCOPE_VIEW, list_code, "list code versions, newest first", .paged = true,
+     .response = &job_code_schema, .tag = "jobs"},
     {"POST", "/api/v1/jobs/{name}/code", SCOPE_DEVELOP, post_code, "make an uploaded zip a code version",
      .request = &code_push_schema, .body = HTTP_BODY_JSON, .response = &code_pushed_schema, .status = 201,
      .tag = "jobs"},
-    {"PUT", "/api/v1/jobs/{name}/code", SCOPE_DEVELOP, put_code, "upload a zip as a code version",
-     .query = note_query, .body = HTTP_BODY_FILE, .body_limit = LIMIT_CODE, .response = &code_pushed_schema,
-     .status = 201, .tag = "jobs"},
-    {"GET", "/api/v1/jobs/{name}/code/{version}", SCOPE_VIEW, get_code,
-     "download a code version ('latest': newest)", .content_type = "application/zip", .tag = "jobs"},
+    {"PUT", "/api/v1/jobs/{name}/code", SCOPE_DEVELOP, put_code, "upload a zip as a code version", .query = note_query,
+     .body = HTTP_BODY_FILE, .body_limit = LIMIT_CODE, .response = &code_pushed_schema, .status = 201, .tag = "jobs"},
+    {"GET", "/api/v1/jobs/{name}/code/{version}", SCOPE_VIEW, get_code, "download a code version ('latest': newest)",
+     .content_type = "application/zip", .tag = "jobs"},
     {},
 };

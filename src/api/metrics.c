@@ -108,7 +108,8 @@ static void write_http(struct daemon *daemon, struct strbuf *into)
     http_server_each_route(daemon->control, write_durations, into);
     simple(into, "slipway_http_unrouted_requests_total", "counter", "requests answered with 404 or 405",
            (double)stats.unrouted);
-    simple(into, "slipway_http_received_bytes_total", "counter", "bytes of request bodies", (double)stats.received_bytes);
+    simple(into, "slipway_http_received_bytes_total", "counter", "bytes of request bodies",
+           (double)stats.received_bytes);
     simple(into, "slipway_http_connections", "gauge", "open connections", (double)stats.connections);
     simple(into, "slipway_http_websockets", "gauge", "open WebSockets", (double)stats.websockets);
 }
@@ -130,7 +131,8 @@ static int write_runs(struct db_tx *tx, struct strbuf *into, struct error *error
         return -1;
     header(into, "slipway_runs", "gauge", "runs by state; the queue is those that are queued");
     for (int state = 0; state < RUN_STATE_COUNT_; state++)
-        strbuf_addf(into, "slipway_runs{state=\"%s\"} %lld\n", state_name(&run_states, state), (long long)counts[state]);
+        strbuf_addf(into, "slipway_runs{state=\"%s\"} %lld\n", state_name(&run_states, state),
+                    (long long)counts[state]);
     return 0;
 }
 
@@ -164,6 +166,7 @@ int metrics_write(struct daemon *daemon, struct strbuf *into, struct error *erro
         return -1;
     simple(into, "slipway_events_total", "counter", "events in the journal", (double)newest);
     if (into->overflowed)
-        return error_set(error, ERROR_TOO_LARGE, "the numbers are larger than %llu bytes", (unsigned long long)into->max);
+        return error_set(error, ERROR_TOO_LARGE, "the numbers are larger than %llu bytes",
+                         (unsigned long long)into->max);
     return 0;
 }

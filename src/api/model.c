@@ -64,7 +64,8 @@ static const struct schema_field model_fields[] = {
     {"versions", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "how many there are"},
     {"aliases", SCHEMA_MAP, SCHEMA_REQUIRED, .item = SCHEMA_INTEGER, .doc = "alias → version"},
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
-    {}};
+    {},
+};
 static const struct schema model_schema = {"Model", model_fields, "a named series of versions"};
 
 static const struct schema_field version_fields[] = {
@@ -91,7 +92,8 @@ static const struct schema_field version_fields[] = {
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
     {"created_by", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"release", SCHEMA_OBJECT, .doc = "the fact sheet; when one version is asked for"},
-    {}};
+    {},
+};
 static const struct schema version_schema = {"ModelVersion", version_fields, "a pair of code and weights"};
 
 static const struct schema_field addition_fields[] = {
@@ -100,12 +102,14 @@ static const struct schema_field addition_fields[] = {
     {"weights_name", SCHEMA_STRING, .max = 255, .doc = "file name of the weights"},
     {"metrics", SCHEMA_MAP, .item = SCHEMA_NUMBER},
     {"facts", SCHEMA_OBJECT, .doc = "goes to the release record"},
-    {}};
+    {},
+};
 static const struct schema addition_schema = {"ModelAddition", addition_fields, "what becomes a version without a run"};
 
 static const struct schema_field alias_fields[] = {
     {"version", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = 64, .doc = "7, 3.5, an alias, or newest"},
-    {}};
+    {},
+};
 static const struct schema alias_schema = {"ModelAliasRequest", alias_fields, "where an alias is to point"};
 
 static const struct schema_field move_fields[] = {
@@ -115,7 +119,8 @@ static const struct schema_field move_fields[] = {
     {"reason", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"actor", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"time", SCHEMA_TIME, SCHEMA_REQUIRED},
-    {}};
+    {},
+};
 static const struct schema move_schema = {"ModelAliasMove", move_fields, "a move of an alias"};
 
 static const struct schema_field verify_fields[] = {
@@ -127,7 +132,8 @@ static const struct schema_field verify_fields[] = {
     {"versions", SCHEMA_INTEGER, SCHEMA_REQUIRED},
     {"blobs", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "blobs that were read again and have their digest"},
     {"broken", SCHEMA_OBJECT, SCHEMA_NULLABLE, .doc = "the first fault"},
-    {}};
+    {},
+};
 static const struct schema verify_schema = {"ModelVerification", verify_fields, "is the record chain whole"};
 
 static const struct schema_field diff_fields[] = {
@@ -135,7 +141,8 @@ static const struct schema_field diff_fields[] = {
     {"b", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "what a is compared with"},
     {"total", SCHEMA_OBJECT, SCHEMA_REQUIRED},
     {"tensors", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT},
-    {}};
+    {},
+};
 static const struct schema diff_schema = {"ModelDiff", diff_fields, "differences of weights, per tensor"};
 
 /* -- reading -- */
@@ -438,8 +445,8 @@ static int put_alias(struct http_request *request, struct http_response *respons
     cleanup_tx struct db_tx tx = DB_TX_INIT;
 
     if (begin_with_version(request, true, &tx, json_get_string(request->json, "version", ""), &version, error) < 0 ||
-        model_promote(&tx, &version, http_path_param(request, "alias"), "promoted", request->principal->name,
-                      error) < 0 ||
+        model_promote(&tx, &version, http_path_param(request, "alias"), "promoted", request->principal->name, error) <
+            0 ||
         reply_version(response, 200, &tx, &version, error) < 0 || db_commit(&tx, error) < 0)
         return -1;
     tell_serving(request);
@@ -453,7 +460,8 @@ static int delete_alias(struct http_request *request, struct http_response *resp
     const char *project;
 
     if (model_api_begin(request, true, &tx, &project, error) < 0 ||
-        model_remove_alias(&tx, project, name, http_path_param(request, "alias"), request->principal->name, error) < 0 ||
+        model_remove_alias(&tx, project, name, http_path_param(request, "alias"), request->principal->name, error) <
+            0 ||
         db_commit(&tx, error) < 0)
         return -1;
     response->status = 204;
@@ -519,7 +527,7 @@ static json_t *run_request(const struct model_version *version, const json_t *sh
         error_set(error, ERROR_CONFLICT, "%s was pushed by hand: there is no run to repeat", label);
         return NULL;
     }
-    json_array_foreach (json_object_get(sheet, "data"), i, entry) {
+    json_array_foreach(json_object_get(sheet, "data"), i, entry) {
         const char *address = json_get_string(entry, "address", "");
 
         if (!json_object_get(seen, address))
@@ -553,9 +561,9 @@ static int post_reproduce(struct http_request *request, struct http_response *re
     if (db_commit(&tx, error) < 0)
         return -1;
     orchestrator_run_queued(daemon->orchestrator, id);
-    http_reply_json(response, 201, json_build("{s:s, s:s, s:s?, s:O}", "run", id, "original", version.run_id,
-                                              "weights_digest", version.weights_digest, "generation",
-                                              json_object_get(sheet, "generation")));
+    http_reply_json(response, 201,
+                    json_build("{s:s, s:s, s:s?, s:O}", "run", id, "original", version.run_id, "weights_digest",
+                               version.weights_digest, "generation", json_object_get(sheet, "generation")));
     return 0;
 }
 
@@ -564,15 +572,26 @@ static const struct schema_field reproduce_fields[] = {
     {"original", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "the run that made the version"},
     {"weights_digest", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "what the new run's weights must have"},
     {"generation", SCHEMA_INTEGER, SCHEMA_NULLABLE, .doc = "the generation to compare"},
-    {}};
+    {},
+};
 static const struct schema reproduce_schema = {"ModelReproduction", reproduce_fields, "a run that repeats another"};
 
-static const struct http_query_row list_query[] = {{"type", SCHEMA_STRING, .doc = "only models of this type"}, {}};
+static const struct http_query_row list_query[] = {
+    {"type", SCHEMA_STRING, .doc = "only models of this type"},
+    {},
+};
 static const struct http_query_row verify_query[] = {
-    {"chain_only", SCHEMA_BOOLEAN, .doc = "do not read the blobs"}, {}};
+    {"chain_only", SCHEMA_BOOLEAN, .doc = "do not read the blobs"},
+    {},
+};
 static const struct http_query_row diff_query[] = {
-    {"base", SCHEMA_STRING, .doc = "version to compare with (required)"}, {}};
-static const struct http_query_row moves_query[] = {{"alias", SCHEMA_STRING, .doc = "only this alias"}, {}};
+    {"base", SCHEMA_STRING, .doc = "version to compare with (required)"},
+    {},
+};
+static const struct http_query_row moves_query[] = {
+    {"alias", SCHEMA_STRING, .doc = "only this alias"},
+    {},
+};
 
 #define MODEL   "/api/v1/models/{type}/{name}"
 #define VERSION MODEL "/versions/{version}"
@@ -592,8 +611,8 @@ const struct http_route model_routes[] = {
     {"DELETE", VERSION, SCOPE_DEVELOP, delete_version, "remove a version that nothing uses", .status = 204,
      .tag = "models"},
     {"GET", VERSION "/release", SCOPE_VIEW, get_release, "show the release records of a version", .tag = "models"},
-    {"GET", VERSION "/code", SCOPE_VIEW, get_code, "download the code or package",
-     .content_type = "application/zip", .slow = true, .tag = "models"},
+    {"GET", VERSION "/code", SCOPE_VIEW, get_code, "download the code or package", .content_type = "application/zip",
+     .slow = true, .tag = "models"},
     {"GET", VERSION "/weights", SCOPE_VIEW, get_weights, "download the weights",
      .content_type = "application/octet-stream", .slow = true, .tag = "models"},
     {"GET", VERSION "/diff", SCOPE_VIEW, get_diff, "compare weights with another version", .query = diff_query,
@@ -604,10 +623,11 @@ const struct http_route model_routes[] = {
      .query = verify_query, .response = &verify_schema, .slow = true, .tag = "models"},
     {"GET", MODEL "/aliases", SCOPE_VIEW, list_moves, "list the moves of aliases, newest first", .query = moves_query,
      .paged = true, .response = &move_schema, .tag = "models"},
-    {"PUT", MODEL "/aliases/{alias}", SCOPE_DEVELOP, put_alias, "point an alias to a version",
-     .request = &alias_schema, .body = HTTP_BODY_JSON, .response = &version_schema, .tag = "models"},
+    {"PUT", MODEL "/aliases/{alias}", SCOPE_DEVELOP, put_alias, "point an alias to a version", .request = &alias_schema,
+     .body = HTTP_BODY_JSON, .response = &version_schema, .tag = "models"},
     {"DELETE", MODEL "/aliases/{alias}", SCOPE_DEVELOP, delete_alias, "remove an alias", .status = 204,
      .tag = "models"},
-    {"POST", MODEL "/aliases/{alias}/rollback", SCOPE_DEVELOP, rollback_alias,
-     "point an alias to where it was before", .response = &version_schema, .tag = "models"},
-    {}};
+    {"POST", MODEL "/aliases/{alias}/rollback", SCOPE_DEVELOP, rollback_alias, "point an alias to where it was before",
+     .response = &version_schema, .tag = "models"},
+    {},
+};

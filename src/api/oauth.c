@@ -98,7 +98,8 @@ static const struct schema_field refusal_fields[] = {
     {"error_description", SCHEMA_STRING, SCHEMA_REQUIRED},
     {},
 };
-static const struct schema refusal_schema = {"GrantRefused", refusal_fields, "failure as OAuth2 has it (RFC 6749 §5.2)"};
+static const struct schema refusal_schema = {"GrantRefused", refusal_fields,
+                                             "failure as OAuth2 has it (RFC 6749 §5.2)"};
 
 /* Errors of this route have the form that OAuth2 clients read (§5.2). */
 static int refuse(struct http_response *response, int status, const char *code, const char *description)
@@ -159,8 +160,9 @@ static int issue(struct http_request *request, struct http_response *response, c
         return refuse(response, 401, "invalid_client", "the client's name or secret is wrong, or its token has ended");
     if (token_issue(&tx, &client, json_get_string(request->json, "scope", NULL), ttl_s * 1000, &token, &secret,
                     &local) < 0)
-        return refuse(response, 400, local.code == ERROR_FORBIDDEN || local.code == ERROR_INVALID ? "invalid_scope"
-                                                                                                  : "invalid_request",
+        return refuse(response, 400,
+                      local.code == ERROR_FORBIDDEN || local.code == ERROR_INVALID ? "invalid_scope"
+                                                                                   : "invalid_request",
                       local.message);
     if (db_commit(&tx, error) < 0)
         return -1;
@@ -193,7 +195,7 @@ const struct http_route oauth_routes[] = {
      .request = &introspect_schema, .response = &introspection_schema, .body = HTTP_BODY_FORM,
      .body_limit = 4 * LIMIT_TOKEN, .tag = "tokens"},
     {"POST", "/api/v1/oauth2/token", SCOPE_NONE, grant, "issue a short-lived token for client credentials (RFC 6749)",
-     .request = &grant_schema, .response = &access_schema, .failure = &refusal_schema, .body = HTTP_BODY_FORM, .body_limit = 8 * LIMIT_TOKEN,
-     .tag = "tokens"},
+     .request = &grant_schema, .response = &access_schema, .failure = &refusal_schema, .body = HTTP_BODY_FORM,
+     .body_limit = 8 * LIMIT_TOKEN, .tag = "tokens"},
     {},
 };

@@ -107,8 +107,8 @@ static int delete_project(struct http_request *request, struct http_response *re
 }
 
 const struct http_route project_routes[] = {
-    {"GET", "/api/v1/projects", SCOPE_VIEW, list_projects, "list projects", .paged = true,
-     .response = &project_schema, .tag = "projects"},
+    {"GET", "/api/v1/projects", SCOPE_VIEW, list_projects, "list projects", .paged = true, .response = &project_schema,
+     .tag = "projects"},
     {"POST", "/api/v1/projects", SCOPE_ADMIN, post_project, "make a project", .request = &create_schema,
      .response = &project_schema, .body = HTTP_BODY_JSON, .status = 201, .tag = "projects"},
     {"GET", "/api/v1/projects/{name}", SCOPE_VIEW, get_project, "show a project", .response = &project_schema,

@@ -133,8 +133,8 @@ static int send_metrics(struct follow *follow, struct db_tx *tx, struct error *e
                  "SELECT p.sequence, p.time, p.step, s.name, p.value FROM metric_series s "
                  "JOIN metric_points p ON p.series_id = s.id AND p.sequence > ?4 "
                  "WHERE s.run_id = ?1 AND s.attempt = ?2 AND s.node = ?3 ORDER BY p.sequence, s.id LIMIT ?5",
-                 "siiii", follow->run_id, (int64_t)follow->attempt, (int64_t)follow->node,
-                 follow->metric_sequence, (int64_t)PAGE_POINTS) < 0)
+                 "siiii", follow->run_id, (int64_t)follow->attempt, (int64_t)follow->node, follow->metric_sequence,
+                 (int64_t)PAGE_POINTS) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
         n_rows++;

@@ -42,8 +42,8 @@ static int add_entry(void *userdata, const struct runlog_entry *entry)
 }
 
 /* The whole log, which may be large, through a file that has no name. */
-static int reply_whole(struct http_response *response, struct daemon *daemon, const char *path,
-                       int64_t offset, struct text *text, struct error *error)
+static int reply_whole(struct http_response *response, struct daemon *daemon, const char *path, int64_t offset,
+                       struct text *text, struct error *error)
 {
     cleanup_close int fd = open(daemon->store->directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     int64_t next = offset, size;

@@ -28,13 +28,11 @@ int run_of_request(struct http_request *request, bool write, struct db_tx *tx, s
     /* An id is unique over all projects; only a token that is bound to one is held to it. */
     if (!principal->project && !http_query_param(request, "project"))
         project = NULL;
-    if ((write ? db_begin_write(daemon->store->db, tx, error) : db_begin_read(daemon->store->db, tx, error)) <
-            0 ||
+    if ((write ? db_begin_write(daemon->store->db, tx, error) : db_begin_read(daemon->store->db, tx, error)) < 0 ||
         run_find(tx, project, http_path_param(request, "id"), &run, error) < 0)
         return -1;
     if (principal->run_id && strcmp(principal->run_id, run->id) != 0)
-        return error_set(error, ERROR_FORBIDDEN, "the token of run %s is for that run only",
-                         principal->run_id);
+        return error_set(error, ERROR_FORBIDDEN, "the token of run %s is for that run only", principal->run_id);
     *ret_run = steal_ptr(run);
     return 0;
 }
@@ -48,8 +46,8 @@ int run_node_of_request(struct http_request *request, const struct run *run, int
     if (text && parse_int(text, 0, run->nodes - 1, &node, error) < 0)
         return error_wrap(error, "node of run %s", run->id);
     if (attempt < 1 || attempt > run->attempt)
-        return error_set(error, ERROR_NOT_FOUND, "run %s has attempts 1 to %d, not %lld", run->id,
-                         run->attempt, (long long)attempt);
+        return error_set(error, ERROR_NOT_FOUND, "run %s has attempts 1 to %d, not %lld", run->id, run->attempt,
+                         (long long)attempt);
     *ret_node = (int)node;
     *ret_attempt = (int)attempt;
     return 0;
@@ -57,8 +55,7 @@ int run_node_of_request(struct http_request *request, const struct run *run, int
 
 /* -- submit, list, show -- */
 
-int run_submit(struct http_request *request, struct http_response *response, const json_t *body,
-               struct error *error)
+int run_submit(struct http_request *request, struct http_response *response, const json_t *body, struct error *error)
 {
     struct daemon *daemon = request->context;
     cleanup_tx struct db_tx tx = DB_TX_INIT;
@@ -158,8 +155,7 @@ static int retry_run(struct http_request *request, struct http_response *respons
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     cleanup_run struct run *run = NULL;
 
-    if (run_of_request(request, true, &tx, &run, error) < 0 ||
-        run_retry(&tx, run, request->principal->name, error) < 0)
+    if (run_of_request(request, true, &tx, &run, error) < 0 || run_retry(&tx, run, request->principal->name, error) < 0)
         return -1;
     return finish_change(request, response, &tx, run, 202, error);
 }
@@ -277,8 +273,7 @@ static int find_weights(struct db_tx *tx, const char *run_id, int64_t generation
         return -1;
     r = db_next(&rows, error);
     if (r <= 0)
-        return r < 0 ? -1
-                     : error_set(error, ERROR_NOT_FOUND, "run %s has no such weights generation", run_id);
+        return r < 0 ? -1 : error_set(error, ERROR_NOT_FOUND, "run %s has no such weights generation", run_id);
     return digest_parse(db_text(&rows, 0), ret_digest, error);
 }
 
@@ -323,9 +318,8 @@ static int open_out(struct http_request *request, struct run **ret_run, int *ret
     out = fs_join(directory, "out");
     *ret_fd = open(out, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (*ret_fd < 0)
-        return error_set(error, ERROR_NOT_FOUND,
-                         "node %d of run %s has left no artifacts (they appear at its end)", node,
-                         (*ret_run)->id);
+        return error_set(error, ERROR_NOT_FOUND, "node %d of run %s has left no artifacts (they appear at its end)",
+                         node, (*ret_run)->id);
     return 0;
 }
 
@@ -346,12 +340,10 @@ static int list_artifacts(struct http_request *request, struct http_response *re
     if (!nodes)
         return -1;
     items = json_array();
-    json_array_foreach(nodes, i, node)
-    {
+    json_array_foreach(nodes, i, node) {
         if (json_get_int(node, "attempt", 0) != attempt)
             continue;
-        json_array_foreach(json_object_get(json_object_get(node, "exit"), "artifacts"), k, artifact)
-        {
+        json_array_foreach(json_object_get(json_object_get(node, "exit"), "artifacts"), k, artifact) {
             json_t *item = json_copy(artifact);
 
             json_set_int(item, "node", json_get_int(node, "node", 0));
@@ -436,16 +428,14 @@ static const struct schema why_schema = {
     (const struct schema_field[]){
         {"run", SCHEMA_STRING, SCHEMA_REQUIRED},
         {"state", SCHEMA_STRING, SCHEMA_REQUIRED},
-        {"reason", SCHEMA_STRING, SCHEMA_REQUIRED,
-         .doc = "resources, behind, environment, impossible, starting, …"},
+        {"reason", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "resources, behind, environment, impossible, starting, …"},
         {"message", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "what it waits for and what would let it start"},
         {"position", SCHEMA_INTEGER, .doc = "in the queue, from 1"},
         {"ahead", SCHEMA_INTEGER, .doc = "runs before it"},
         {"missing", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .doc = "resource, needed, free, total"},
         {"holders", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .doc = "who has what, until when"},
         {"head", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "the run that the machine is kept free for"},
-        {"expected_at", SCHEMA_TIME, SCHEMA_NULLABLE,
-         .doc = "when it starts at the latest, if that is known"},
+        {"expected_at", SCHEMA_TIME, SCHEMA_NULLABLE, .doc = "when it starts at the latest, if that is known"},
         {}},
     "why a run waits"};
 
@@ -476,8 +466,7 @@ static const struct schema series_schema = {
         {"min", SCHEMA_NUMBER, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
         {"max", SCHEMA_NUMBER, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
         {"last", SCHEMA_NUMBER, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
-        {"points", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_ANY,
-         .doc = "[step, time in ms, value, sequence]"},
+        {"points", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_ANY, .doc = "[step, time in ms, value, sequence]"},
         {}},
     "a metric over time"};
 
@@ -506,31 +495,29 @@ static const struct schema artifact_schema = {
 #define RUN "/api/v1/runs/{id}"
 
 const struct http_route run_routes[] = {
-    {"GET", "/api/v1/runs", SCOPE_VIEW, list_runs, "list runs, newest first", .query = list_query,
-     .paged = true, .response = &run_schema, .tag = "runs"},
+    {"GET", "/api/v1/runs", SCOPE_VIEW, list_runs, "list runs, newest first", .query = list_query, .paged = true,
+     .response = &run_schema, .tag = "runs"},
     {"POST", "/api/v1/runs", SCOPE_DEVELOP, post_run, "submit a run", .request = &run_request_schema,
      .body = HTTP_BODY_JSON, .response = &run_schema, .status = 201, .tag = "runs"},
-    {"GET", RUN, SCOPE_VIEW, get_run, "show a run (id, a prefix of 8 digits, or 'last')",
-     .response = &run_schema, .tag = "runs"},
+    {"GET", RUN, SCOPE_VIEW, get_run, "show a run (id, a prefix of 8 digits, or 'last')", .response = &run_schema,
+     .tag = "runs"},
     {"PATCH", RUN, SCOPE_DEVELOP, patch_run, "change a run's priority", .request = &patch_schema,
      .body = HTTP_BODY_JSON, .response = &run_schema, .tag = "runs"},
-    {"DELETE", RUN, SCOPE_DEVELOP, delete_run, "remove an ended run with log, metrics and artifacts",
-     .status = 204, .tag = "runs", .slow = true},
-    {"POST", RUN "/stop", SCOPE_DEVELOP, stop_run, "stop a run", .response = &run_schema, .status = 202,
+    {"DELETE", RUN, SCOPE_DEVELOP, delete_run, "remove an ended run with log, metrics and artifacts", .status = 204,
+     .tag = "runs", .slow = true},
+    {"POST", RUN "/stop", SCOPE_DEVELOP, stop_run, "stop a run", .response = &run_schema, .status = 202, .tag = "runs"},
+    {"POST", RUN "/retry", SCOPE_DEVELOP, retry_run, "begin a new attempt of a run that failed, was stopped or lost",
+     .response = &run_schema, .status = 202, .tag = "runs"},
+    {"GET", RUN "/why", SCOPE_VIEW, get_why, "say why a run waits and what would let it start", .response = &why_schema,
      .tag = "runs"},
-    {"POST", RUN "/retry", SCOPE_DEVELOP, retry_run,
-     "begin a new attempt of a run that failed, was stopped or lost", .response = &run_schema, .status = 202,
-     .tag = "runs"},
-    {"GET", RUN "/why", SCOPE_VIEW, get_why, "say why a run waits and what would let it start",
-     .response = &why_schema, .tag = "runs"},
     {"GET", RUN "/nodes", SCOPE_VIEW, get_nodes, "list the nodes of all attempts", .paged = true,
      .response = &node_schema, .tag = "runs"},
     {"GET", RUN "/nodes/{node}/log", SCOPE_VIEW, run_get_log,
      "read a node's log; the header Slipway-Log-Offset says "
      "where to go on",
      .query = log_query, .content_type = "text/plain", .tag = "runs"},
-    {"GET", RUN "/nodes/{node}/log/follow", SCOPE_VIEW, run_follow_log, "follow a node's log",
-     .query = follow_query, .websocket = true, .tag = "runs"},
+    {"GET", RUN "/nodes/{node}/log/follow", SCOPE_VIEW, run_follow_log, "follow a node's log", .query = follow_query,
+     .websocket = true, .tag = "runs"},
     {"GET", RUN "/metrics", SCOPE_VIEW, get_metrics, "read metrics", .query = metric_query, .paged = true,
      .response = &series_schema, .tag = "runs"},
     {"GET", RUN "/metrics/follow", SCOPE_VIEW, run_follow_metrics, "follow metrics", .query = follow_query,
@@ -539,11 +526,11 @@ const struct http_route run_routes[] = {
      .query = follow_query, .websocket = true, .tag = "runs"},
     {"GET", RUN "/weights", SCOPE_VIEW, get_weights, "list weights generations", .paged = true,
      .response = &weights_schema, .tag = "runs"},
-    {"GET", RUN "/weights/{generation}", SCOPE_VIEW, download_weights,
-     "download a generation ('latest': newest)", .content_type = "application/octet-stream", .tag = "runs"},
-    {"GET", RUN "/artifacts", SCOPE_VIEW, list_artifacts, "list artifacts", .query = attempt_query,
-     .paged = true, .response = &artifact_schema, .tag = "runs"},
-    {"GET", RUN "/artifacts/{path...}", SCOPE_VIEW, get_artifact, "download an artifact",
-     .query = attempt_query, .content_type = "application/octet-stream", .tag = "runs"},
+    {"GET", RUN "/weights/{generation}", SCOPE_VIEW, download_weights, "download a generation ('latest': newest)",
+     .content_type = "application/octet-stream", .tag = "runs"},
+    {"GET", RUN "/artifacts", SCOPE_VIEW, list_artifacts, "list artifacts", .query = attempt_query, .paged = true,
+     .response = &artifact_schema, .tag = "runs"},
+    {"GET", RUN "/artifacts/{path...}", SCOPE_VIEW, get_artifact, "download an artifact", .query = attempt_query,
+     .content_type = "application/octet-stream", .tag = "runs"},
     {},
 };

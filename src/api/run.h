@@ -5,8 +5,7 @@
 #include "http/router.h"
 
 /* Submits `body` (checked against run_request_schema) and answers 201 with the run. */
-int run_submit(struct http_request *request, struct http_response *response, const json_t *body,
-               struct error *error);
+int run_submit(struct http_request *request, struct http_response *response, const json_t *body, struct error *error);
 /* Before a transaction: the gate's rule compiles; the code is a blob that is there. */
 int run_check_gate(const json_t *body, struct error *error);
 int run_check_code(struct http_request *request, const json_t *body, struct error *error);

@@ -51,7 +51,8 @@ static const struct schema version_schema = {"Version", version_fields};
 static int get_version(struct http_request *request, struct http_response *response, struct error *error)
 {
     struct daemon *daemon = request->context;
-    json_t *version = json_build("{s:s, s:s, s:i}", "version", SLIPWAY_VERSION, "api", "v1", "schema", db_schema_version());
+    json_t *version = json_build("{s:s, s:s, s:i}", "version", SLIPWAY_VERSION, "api", "v1", "schema",
+                                 db_schema_version());
 
     json_set_string(version, "serve_url", daemon->serve_url);
     http_reply_json(response, 200, version);

@@ -64,8 +64,7 @@ static int post_token(struct http_request *request, struct http_response *respon
     json_t *value;
 
     if (db_begin_write(daemon->store->db, &tx, error) < 0 ||
-        token_create(&tx, &options, request->principal->name, &token, &secret, error) < 0 ||
-        db_commit(&tx, error) < 0)
+        token_create(&tx, &options, request->principal->name, &token, &secret, error) < 0 || db_commit(&tx, error) < 0)
         return -1;
     value = token_to_json(&token);
     json_set_string(value, "token", secret);
@@ -97,8 +96,8 @@ static const struct http_query_row list_query[] = {
 };
 
 const struct http_route token_routes[] = {
-    {"GET", "/api/v1/tokens", SCOPE_ADMIN, list_tokens, "list tokens, newest first", .query = list_query,
-     .paged = true, .response = &token_schema, .tag = "tokens"},
+    {"GET", "/api/v1/tokens", SCOPE_ADMIN, list_tokens, "list tokens, newest first", .query = list_query, .paged = true,
+     .response = &token_schema, .tag = "tokens"},
     {"POST", "/api/v1/tokens", SCOPE_ADMIN, post_token, "make a token; its secret is shown once",
      .request = &create_schema, .response = &token_schema, .body = HTTP_BODY_JSON, .status = 201, .tag = "tokens"},
     {"DELETE", "/api/v1/tokens/{name}", SCOPE_ADMIN, delete_token, "revoke a token, by name or id", .status = 204,

@@ -68,14 +68,10 @@ static int blob_why(struct invocation *invocation, struct error *error)
 }
 
 static const struct table_column vault_columns[] = {
-    {"Blobs", "blobs", TABLE_NUMBER},
-    {"Content", "bytes", TABLE_BYTES},
-    {"On disk", "stored_bytes", TABLE_BYTES},
-    {"In memory", "hot_bytes", TABLE_BYTES},
-    {"Pinned", "pinned_bytes", TABLE_BYTES},
-    {"Memory budget", "hot_budget", TABLE_BYTES},
-    {"Memory directory", "hot_directory"},
-    {},
+    {"Blobs", "blobs", TABLE_NUMBER},         {"Content", "bytes", TABLE_BYTES},
+    {"On disk", "stored_bytes", TABLE_BYTES}, {"In memory", "hot_bytes", TABLE_BYTES},
+    {"Pinned", "pinned_bytes", TABLE_BYTES},  {"Memory budget", "hot_budget", TABLE_BYTES},
+    {"Memory directory", "hot_directory"},    {},
 };
 
 static int blob_stats(struct invocation *invocation, struct error *error)

@@ -32,11 +32,11 @@
 #include "util/parse.h"
 #include "util/xalloc.h"
 
-#define WINDOW_NS     (100 * NS_PER_MS)
-#define LONG_TTL_S    3600
-#define CAREFUL_S     1 /* a client renews so long before the server's end of its token */
-#define MOST_POINTS   64
-#define BAD_TOKEN     "not-a-token-that-anybody-issued"
+#define WINDOW_NS   (100 * NS_PER_MS)
+#define LONG_TTL_S  3600
+#define CAREFUL_S   1 /* a client renews so long before the server's end of its token */
+#define MOST_POINTS 64
+#define BAD_TOKEN   "not-a-token-that-anybody-issued"
 
 struct point {
     double x;
@@ -223,8 +223,7 @@ static void say_point(const struct figure *figure, const struct point *point)
             point->measured, point->predicted, point->low, point->high, is_inside(point) ? "inside" : "OUTSIDE");
 }
 
-static int measure_bad_tokens(struct paper *paper, double p, size_t points, struct figure *figure,
-                              struct error *error)
+static int measure_bad_tokens(struct paper *paper, double p, size_t points, struct figure *figure, struct error *error)
 {
     struct point *point = &figure->points[figure->count];
     double seconds = (double)paper->time_ns / 1e9;
@@ -326,9 +325,14 @@ static int write_page(const char *path, const json_t *settings, const struct fig
 static void print_figure(const struct invocation *invocation, const json_t *figure)
 {
     static const struct table_column columns[] = {
-        {"X", "x", TABLE_NUMBER},       {"MEASURED", "measured", TABLE_NUMBER}, {"±", "accuracy", TABLE_NUMBER},
-        {"PREDICTED", "predicted", TABLE_NUMBER}, {"FROM", "low", TABLE_NUMBER}, {"TO", "high", TABLE_NUMBER},
-        {"INSIDE", "inside"},           {},
+        {"X", "x", TABLE_NUMBER},
+        {"MEASURED", "measured", TABLE_NUMBER},
+        {"±", "accuracy", TABLE_NUMBER},
+        {"PREDICTED", "predicted", TABLE_NUMBER},
+        {"FROM", "low", TABLE_NUMBER},
+        {"TO", "high", TABLE_NUMBER},
+        {"INSIDE", "inside"},
+        {},
     };
 
     printf("%s: %s over %s\n", json_get_string(figure, "name", ""), json_get_string(figure, "y", ""),

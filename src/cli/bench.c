@@ -16,11 +16,11 @@
 #include "util/limits.h"
 #include "util/xalloc.h"
 
-#define WINDOW_NS       (100 * NS_PER_MS) /* one measurement of the intensity */
-#define LIVE_NS         (NS_PER_SEC / 5)  /* redraw on a terminal */
-#define PLAIN_NS        (5 * NS_PER_SEC)  /* lines in a pipe */
-#define BAD_TOKEN       "not-a-token-that-anybody-issued"
-#define MOST_DURATION   (3600 * INT64_C(1000))
+#define WINDOW_NS     (100 * NS_PER_MS) /* one measurement of the intensity */
+#define LIVE_NS       (NS_PER_SEC / 5)  /* redraw on a terminal */
+#define PLAIN_NS      (5 * NS_PER_SEC)  /* lines in a pipe */
+#define BAD_TOKEN     "not-a-token-that-anybody-issued"
+#define MOST_DURATION (3600 * INT64_C(1000))
 
 struct text {
     char *data;
@@ -83,7 +83,8 @@ static void show_live(struct bench *bench, int64_t elapsed)
 {
     double seconds = (double)elapsed / (double)NS_PER_SEC;
 
-    fprintf(stderr, "%s%6.1f s  %9.0f accepted/s  %9" PRIu64 " accepted  %7" PRIu64 " refused  p50 %.2f ms  p99 %.2f ms%s",
+    fprintf(stderr,
+            "%s%6.1f s  %9.0f accepted/s  %9" PRIu64 " accepted  %7" PRIu64 " refused  p50 %.2f ms  p99 %.2f ms%s",
             bench->on_terminal ? "\r" : "", seconds, bench->flow.intensity.mean, bench->accepted, bench->refused,
             (double)histogram_quantile(bench->recent, 0.5) / 1e6, (double)histogram_quantile(bench->recent, 0.99) / 1e6,
             bench->on_terminal ? "\x1b[K" : "\n");
@@ -96,7 +97,8 @@ static bool is_accurate(const struct bench *bench)
     const struct load_flow *flow = &bench->flow;
 
     return flow->intensity.n >= STATISTICS_PRELIMINARY && flow->intensity.mean > 0 &&
-           flow->intensity.n >= sample_needed(&flow->intensity, flow->confidence, flow->accuracy * flow->intensity.mean);
+           flow->intensity.n >=
+               sample_needed(&flow->intensity, flow->confidence, flow->accuracy * flow->intensity.mean);
 }
 
 static int on_tick(void *userdata, int64_t elapsed)
@@ -133,8 +135,8 @@ static struct text make_request(const struct bench *bench, struct invocation *in
     const char *method = option_value(invocation, "method") ?: (body ? "POST" : "GET");
     struct text text;
 
-    text.data = load_request_text(&bench->target, method, bearer,
-                                  option_values(invocation, "header"), body, body_length, &text.length);
+    text.data = load_request_text(&bench->target, method, bearer, option_values(invocation, "header"), body,
+                                  body_length, &text.length);
     return text;
 }
 
@@ -149,8 +151,8 @@ static int make_requests(struct bench *bench, struct invocation *invocation, str
     bench->n_requests = tokens->count ? tokens->count : 1;
     bench->requests = xcalloc(bench->n_requests, sizeof(*bench->requests));
     for (size_t i = 0; i < bench->n_requests; i++)
-        bench->requests[i] =
-            make_request(bench, invocation, tokens->count ? tokens->items[i] : NULL, body, body_length);
+        bench->requests[i] = make_request(bench, invocation, tokens->count ? tokens->items[i] : NULL, body,
+                                          body_length);
     bench->bad_request = make_request(bench, invocation, BAD_TOKEN, body, body_length);
     return 0;
 }
@@ -346,8 +348,9 @@ const struct command bench_commands[] = {
                 "\n"
                 "With --accuracy the number of measurements follows from the published rule: a preliminary series of "
                 "100 gives the standard deviation s, and n >= (t s / delta)^2 measurements of 100 ms are made.",
-     .examples = "slipway bench http://127.0.0.1:8480/predict/digits --bearer $TOKEN --body @digit.json -r 5000 -d 30s\n"
-                 "slipway bench http://127.0.0.1:8480/ping -c 64 --report ping.html"},
+     .examples =
+         "slipway bench http://127.0.0.1:8480/predict/digits --bearer $TOKEN --body @digit.json -r 5000 -d 30s\n"
+         "slipway bench http://127.0.0.1:8480/ping -c 64 --report ping.html"},
     {"bench paper", "ENDPOINT", "measure the cost of token checks, beside what theory predicts", paper_options,
      bench_paper,
      .details = "Reproduces the two figures of the published measurement: the flow that reaches the model over the "

@@ -81,12 +81,10 @@ static void print_braille(FILE *out, unsigned char cell)
     if (cell == 0)
         fputc(' ', out);
     else
-        fprintf(out, "%c%c%c", (int)(0xe0 | code >> 12), (int)(0x80 | (code >> 6 & 0x3f)),
-                (int)(0x80 | (code & 0x3f)));
+        fprintf(out, "%c%c%c", (int)(0xe0 | code >> 12), (int)(0x80 | (code >> 6 & 0x3f)), (int)(0x80 | (code & 0x3f)));
 }
 
-void chart_plot(FILE *out, const char *title, const double *x, const double *y, size_t count, int width,
-                int height)
+void chart_plot(FILE *out, const char *title, const double *x, const double *y, size_t count, int width, int height)
 {
     enum { LABEL = 10 };
     struct canvas canvas = {.width = width > LABEL + 12 ? width - LABEL - 2 : 10,

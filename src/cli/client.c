@@ -24,8 +24,7 @@ struct client *client_new(const struct client_options *options)
 
     client->is_local = !options->url;
     client->data_directory = xstrdup_null(options->data_directory);
-    client->url = options->url ? xstrdup(options->url)
-                               : xasprintf("unix:%s/slipway.sock", options->data_directory);
+    client->url = options->url ? xstrdup(options->url) : xasprintf("unix:%s/slipway.sock", options->data_directory);
     client->token = xstrdup_null(options->token);
     client->project = xstrdup_null(options->project);
     return client;
@@ -80,8 +79,7 @@ static int explain(struct client *client, struct error *error)
                              client->data_directory);
     if (!fs_exists(socket)) {
         error_clear(error);
-        error_set(error, ERROR_UNAVAILABLE, "no daemon runs on the data directory %s",
-                  client->data_directory);
+        error_set(error, ERROR_UNAVAILABLE, "no daemon runs on the data directory %s", client->data_directory);
     }
     return -1;
 }
@@ -104,7 +102,8 @@ static void add_parameter(struct strbuf *sb, const char *name, const json_t *val
     size_t i;
 
     if (json_is_array(value)) {
-        json_array_foreach((json_t *)value, i, element) add_parameter(sb, name, element);
+        json_array_foreach((json_t *)value, i, element)
+            add_parameter(sb, name, element);
         return;
     }
     if (json_is_null(value))
@@ -129,7 +128,8 @@ static char *path_with_query(const struct client *client, const char *path, json
     json_t *value;
 
     strbuf_adds(&sb, path);
-    json_object_foreach(query, name, value) add_parameter(&sb, name, value);
+    json_object_foreach(query, name, value)
+        add_parameter(&sb, name, value);
     if (client->project && !json_object_get(query, "project")) {
         cleanup_json json_t *project = json_string(client->project);
 
@@ -147,14 +147,12 @@ static int request(struct client *client, const char *method, const char *path, 
     cleanup_free char *full = path_with_query(client, path, query);
     cleanup_json json_t *owned = body;
 
-    if (connect_http(client, error) < 0 ||
-        http_client_request(client->http, method, full, body, ret_reply, error) < 0)
+    if (connect_http(client, error) < 0 || http_client_request(client->http, method, full, body, ret_reply, error) < 0)
         return explain(client, error);
     return 0;
 }
 
-int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply,
-               struct error *error)
+int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply, struct error *error)
 {
     return request(client, "GET", path, query, NULL, ret_reply, error);
 }
@@ -177,8 +175,7 @@ int client_patch(struct client *client, const char *path, json_t *query, json_t 
     return request(client, "PATCH", path, query, body, ret_reply, error);
 }
 
-int client_delete(struct client *client, const char *path, json_t *query, json_t **ret_reply,
-                  struct error *error)
+int client_delete(struct client *client, const char *path, json_t *query, json_t **ret_reply, struct error *error)
 {
     return request(client, "DELETE", path, query, NULL, ret_reply, error);
 }
@@ -259,14 +256,13 @@ static int on_message(void *userdata, const char *text, size_t length)
     return follow->result;
 }
 
-int client_follow(struct client *client, const char *path, json_t *query, client_message_fn fn,
-                  void *userdata, struct error *error)
+int client_follow(struct client *client, const char *path, json_t *query, client_message_fn fn, void *userdata,
+                  struct error *error)
 {
     cleanup_free char *full = path_with_query(client, path, query);
     struct follow follow = {fn, userdata, 0, ERROR_INIT};
 
-    if (connect_http(client, error) < 0 ||
-        http_client_follow(client->http, full, on_message, &follow, error) < 0)
+    if (connect_http(client, error) < 0 || http_client_follow(client->http, full, on_message, &follow, error) < 0)
         return explain(client, error);
     if (error_is_set(&follow.error)) {
         error_move(error, &follow.error);

@@ -37,16 +37,14 @@ struct client *client_free(struct client *client);
 DEFINE_CLEANUP(struct client *, client_free)
 #define cleanup_client CLEANUP(client_free_cleanup)
 
-int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply,
-               struct error *error);
+int client_get(struct client *client, const char *path, json_t *query, json_t **ret_reply, struct error *error);
 int client_post(struct client *client, const char *path, json_t *query, json_t *body, json_t **ret_reply,
                 struct error *error);
 int client_put(struct client *client, const char *path, json_t *query, json_t *body, json_t **ret_reply,
                struct error *error);
 int client_patch(struct client *client, const char *path, json_t *query, json_t *body, json_t **ret_reply,
                  struct error *error);
-int client_delete(struct client *client, const char *path, json_t *query, json_t **ret_reply,
-                  struct error *error);
+int client_delete(struct client *client, const char *path, json_t *query, json_t **ret_reply, struct error *error);
 
 /* Walks the pages of a list until `max` items (0: all) are there: an array. */
 int client_list(struct client *client, const char *path, json_t *query, size_t max, json_t **ret_items,
@@ -62,8 +60,8 @@ int client_download(struct client *client, const char *path, json_t *query, int 
 /* Called for every message of a stream; a non-zero value ends it and becomes client_follow's result. */
 typedef int (*client_message_fn)(void *userdata, json_t *message);
 /* Opens a WebSocket and hands every JSON message to fn until the daemon closes it (0). */
-int client_follow(struct client *client, const char *path, json_t *query, client_message_fn fn,
-                  void *userdata, struct error *error);
+int client_follow(struct client *client, const char *path, json_t *query, client_message_fn fn, void *userdata,
+                  struct error *error);
 
 /* The connection itself, for what is not covered here; NULL before the first request. */
 struct http_client;

@@ -79,32 +79,30 @@ const struct strvec *option_values(const struct invocation *invocation, const ch
     return values ? values : &none;
 }
 
-int option_int(const struct invocation *invocation, const char *name, int64_t min, int64_t max,
-               int64_t *ret_value, struct error *error)
+int option_int(const struct invocation *invocation, const char *name, int64_t min, int64_t max, int64_t *ret_value,
+               struct error *error)
 {
     const char *text = option_value(invocation, name);
 
     return text && parse_int(text, min, max, ret_value, error) < 0 ? error_wrap(error, "--%s", name) : 0;
 }
 
-int option_number(const struct invocation *invocation, const char *name, double min, double max,
-                  double *ret_value, struct error *error)
+int option_number(const struct invocation *invocation, const char *name, double min, double max, double *ret_value,
+                  struct error *error)
 {
     const char *text = option_value(invocation, name);
 
     return text && parse_number(text, min, max, ret_value, error) < 0 ? error_wrap(error, "--%s", name) : 0;
 }
 
-int option_bytes(const struct invocation *invocation, const char *name, uint64_t *ret_value,
-                 struct error *error)
+int option_bytes(const struct invocation *invocation, const char *name, uint64_t *ret_value, struct error *error)
 {
     const char *text = option_value(invocation, name);
 
     return text && parse_bytes(text, ret_value, error) < 0 ? error_wrap(error, "--%s", name) : 0;
 }
 
-int option_duration_ms(const struct invocation *invocation, const char *name, int64_t *ret_value,
-                       struct error *error)
+int option_duration_ms(const struct invocation *invocation, const char *name, int64_t *ret_value, struct error *error)
 {
     const char *text = option_value(invocation, name);
 
@@ -246,8 +244,7 @@ struct parse {
 
 /* Before the command's name only global options make sense; behind it, the command's own options hide the
  * global ones of the same name. */
-static const struct option *find_option(const struct parse *parse, const char *name, size_t length,
-                                        char letter)
+static const struct option *find_option(const struct parse *parse, const char *name, size_t length, char letter)
 {
     const struct option *option = NULL;
 
@@ -284,14 +281,12 @@ static int fail_unknown_option(const struct parse *parse, const char *text)
         strvec_pushf(&names, "--%s", o->name);
     nearest = nearest_word(word, &names);
     if (nearest)
-        return error_set(parse->error, ERROR_INVALID, "unknown option '%.80s'; did you mean %s?", word,
-                         nearest);
-    return error_set(parse->error, ERROR_INVALID, "unknown option '%.80s'; 'slipway help%s%s' lists them",
-                     word, parse->command ? " " : "", parse->command ? parse->command->name : "");
+        return error_set(parse->error, ERROR_INVALID, "unknown option '%.80s'; did you mean %s?", word, nearest);
+    return error_set(parse->error, ERROR_INVALID, "unknown option '%.80s'; 'slipway help%s%s' lists them", word,
+                     parse->command ? " " : "", parse->command ? parse->command->name : "");
 }
 
-static int take_value(const struct parse *parse, const struct option *option, char ***next,
-                      const char **ret_value)
+static int take_value(const struct parse *parse, const struct option *option, char ***next, const char **ret_value)
 {
     if (!**next)
         return error_set(parse->error, ERROR_INVALID, "option '--%s' needs a value: %s", option->name,
@@ -429,17 +424,15 @@ static int fail_unknown_command(struct parse *parse, const struct strvec *words)
     }
     blank = *group ? " " : "";
     if (!wrong)
-        return error_set(parse->error, ERROR_INVALID,
-                         "'slipway %s' needs an action; 'slipway help %s' lists them", group, group);
+        return error_set(parse->error, ERROR_INVALID, "'slipway %s' needs an action; 'slipway help %s' lists them",
+                         group, group);
     list_words(parse->tables, group, &candidates);
     nearest = nearest_word(wrong, &candidates);
     if (nearest)
-        return error_set(parse->error, ERROR_INVALID,
-                         "unknown command '%s%s%.80s'; did you mean 'slipway %s%s%s'?", group, blank, wrong,
-                         group, blank, nearest);
-    return error_set(parse->error, ERROR_INVALID,
-                     "unknown command '%s%s%.80s'; 'slipway help%s%s' lists them", group, blank, wrong, blank,
-                     group);
+        return error_set(parse->error, ERROR_INVALID, "unknown command '%s%s%.80s'; did you mean 'slipway %s%s%s'?",
+                         group, blank, wrong, group, blank, nearest);
+    return error_set(parse->error, ERROR_INVALID, "unknown command '%s%s%.80s'; 'slipway help%s%s' lists them", group,
+                     blank, wrong, blank, group);
 }
 
 static int parse_words(struct parse *parse, char **argv, size_t before)
@@ -470,8 +463,8 @@ static int check_arity(const struct parse *parse)
 
     command_arity(command, &min, &max);
     if (invocation->n_arguments < min)
-        return error_set(parse->error, ERROR_INVALID, "'slipway %s' needs %s; see 'slipway help %s'",
-                         command->name, command->arguments, command->name);
+        return error_set(parse->error, ERROR_INVALID, "'slipway %s' needs %s; see 'slipway help %s'", command->name,
+                         command->arguments, command->name);
     if (invocation->n_arguments > max)
         return error_set(parse->error, ERROR_INVALID, "unexpected argument '%.80s'; see 'slipway help %s'",
                          invocation->arguments[max], command->name);

@@ -62,14 +62,12 @@ bool option_flag(const struct invocation *invocation, const char *name);
 /* All values of an option that repeats, in order; empty if it was not given. */
 const struct strvec *option_values(const struct invocation *invocation, const char *name);
 /* Typed values; *ret_value stays as it is when the option was not given. The error names the option. */
-int option_int(const struct invocation *invocation, const char *name, int64_t min, int64_t max,
-               int64_t *ret_value, struct error *error);
-int option_number(const struct invocation *invocation, const char *name, double min, double max,
-                  double *ret_value, struct error *error);
-int option_bytes(const struct invocation *invocation, const char *name, uint64_t *ret_value,
-                 struct error *error);
-int option_duration_ms(const struct invocation *invocation, const char *name, int64_t *ret_value,
-                       struct error *error);
+int option_int(const struct invocation *invocation, const char *name, int64_t min, int64_t max, int64_t *ret_value,
+               struct error *error);
+int option_number(const struct invocation *invocation, const char *name, double min, double max, double *ret_value,
+                  struct error *error);
+int option_bytes(const struct invocation *invocation, const char *name, uint64_t *ret_value, struct error *error);
+int option_duration_ms(const struct invocation *invocation, const char *name, int64_t *ret_value, struct error *error);
 
 /* --data, SLIPWAY_DATA, XDG_DATA_HOME/slipway, ~/.local/share/slipway, /var/lib/slipway: the first that
  * is set. To be freed. */
@@ -84,8 +82,7 @@ const char *invocation_project(const struct invocation *invocation);
 void print_items(const struct invocation *invocation, const struct table_column *columns, const json_t *items,
                  const char *empty);
 /* One object: its fields as "title  value" lines. */
-void print_object(const struct invocation *invocation, const struct table_column *columns,
-                  const json_t *object);
+void print_object(const struct invocation *invocation, const struct table_column *columns, const json_t *object);
 /* A result that is one sentence; with --json the value is printed instead (NULL: nothing is). */
 void print_done(const struct invocation *invocation, const json_t *value, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -130,8 +127,8 @@ DEFINE_CLEANUP(struct invocation *, invocation_free)
 #define cleanup_invocation CLEANUP(invocation_free_cleanup)
 
 /* Calls fn for every command, in the order of the tables. */
-#define command_foreach(tables, variable)                                                                    \
-    for (const struct command *const *table_ = (tables); *table_; table_++)                                  \
+#define command_foreach(tables, variable)                                                                              \
+    for (const struct command *const *table_ = (tables); *table_; table_++)                                            \
         for (const struct command *variable = *table_; variable->name; variable++)
 
 /* The commands whose name begins with these words ("dataset" or "dataset import"); NULL: none does. */

@@ -39,8 +39,7 @@ static void put_names(FILE *out, size_t source, const char *prefix)
     client = client_new(&options);
     if (client_list(client, sources[source].path, NULL, NAMES_MAX, &items, NULL) < 0)
         return;
-    json_array_foreach(items, i, item)
-    {
+    json_array_foreach(items, i, item) {
         const char *note = sources[source].note ? json_get_string(item, sources[source].note, NULL) : NULL;
 
         put_candidate(out, json_get_string(item, sources[source].key, ""), note, prefix);
@@ -146,8 +145,7 @@ static void read_words(struct position *position, command_tables tables, char *c
         {
             if (strcmp(command->name, longer) == 0)
                 position->command = command;
-            continues = continues || strcmp(command->name, longer) == 0 ||
-                        command_is_in_group(command, longer);
+            continues = continues || strcmp(command->name, longer) == 0 || command_is_in_group(command, longer);
         }
         if (continues && !position->name_ended && position->arguments == 0) {
             free(position->name);
@@ -274,6 +272,5 @@ int completion_script(FILE *out, const char *shell, struct error *error)
             return 0;
         }
     }
-    return error_set(error, ERROR_INVALID, "completion is there for bash, zsh and fish, not for '%.40s'",
-                     shell);
+    return error_set(error, ERROR_INVALID, "completion is there for bash, zsh and fish, not for '%.40s'", shell);
 }

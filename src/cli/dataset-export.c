@@ -70,8 +70,9 @@ static bool has_tensors(const struct request *request)
     const json_t *file;
     size_t i;
 
-    json_array_foreach(json_object_get(request->dataset, "files"), i,
-                       file) if (strcmp(json_get_string(file, "name", ""), TENSORS) == 0) return true;
+    json_array_foreach(json_object_get(request->dataset, "files"), i, file)
+        if (strcmp(json_get_string(file, "name", ""), TENSORS) == 0)
+            return true;
     return false;
 }
 
@@ -90,17 +91,15 @@ static int choose_kind(struct request *request, struct error *error)
     bool tensors = has_tensors(request);
 
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
-        if (name ? strcmp(name, kinds[i].name) == 0
-                 : tensors && output && has_suffix(output, kinds[i].suffix))
+        if (name ? strcmp(name, kinds[i].name) == 0 : tensors && output && has_suffix(output, kinds[i].suffix))
             request->kind = &kinds[i];
     if (name && !request->kind)
-        return error_set(error, ERROR_INVALID,
-                         "'%s' is not a format; there are safetensors, csv, libsvm and npy", name);
+        return error_set(error, ERROR_INVALID, "'%s' is not a format; there are safetensors, csv, libsvm and npy",
+                         name);
     if (!request->kind && tensors)
         request->kind = request->tensor ? &kinds[3] : &kinds[0];
     if (request->kind && !tensors)
-        return error_set(error, ERROR_INVALID,
-                         "%s is kept as files, without tensors; export it without --format",
+        return error_set(error, ERROR_INVALID, "%s is kept as files, without tensors; export it without --format",
                          request->address);
     if (!request->kind && (request->split || request->tensor))
         return error_set(error, ERROR_INVALID, "%s is kept as files: it has no splits and no tensors",
@@ -147,8 +146,7 @@ static void choose_output(struct request *request)
     cleanup_free char *usual = usual_name(request);
 
     if (output && strcmp(output, "-") != 0) {
-        request->output = is_one_file(request) && is_directory(output) ? fs_join(output, usual)
-                                                                       : xstrdup(output);
+        request->output = is_one_file(request) && is_directory(output) ? fs_join(output, usual) : xstrdup(output);
         for (size_t n = strlen(request->output); n > 1 && request->output[n - 1] == '/'; n--)
             request->output[n - 1] = '\0';
     } else if (!is_one_file(request) || (!output && (request->invocation->json || isatty(STDOUT_FILENO)))) {
@@ -207,9 +205,9 @@ static int64_t size_of(const struct request *request, const char *name)
     const json_t *file;
     size_t i;
 
-    json_array_foreach(json_object_get(request->dataset, "files"), i,
-                       file) if (strcmp(json_get_string(file, "name", ""), name) ==
-                                 0) return json_get_int(file, "size", 0);
+    json_array_foreach(json_object_get(request->dataset, "files"), i, file)
+        if (strcmp(json_get_string(file, "name", ""), name) == 0)
+            return json_get_int(file, "size", 0);
     return 0;
 }
 
@@ -243,8 +241,7 @@ static int fetch(struct request *request, int *fd, struct export **ret_export, s
     return export_open(*fd, request->address, request->split, ret_export, error);
 }
 
-static int convert_to(struct request *request, struct export *export, int fd, const char *what,
-                      struct error *error)
+static int convert_to(struct request *request, struct export *export, int fd, const char *what, struct error *error)
 {
     cleanup_free char *label = xasprintf("write %s", fs_basename(what));
     cleanup_progress struct progress *progress = NULL;
@@ -292,8 +289,8 @@ static int export_file(struct request *request, struct error *error)
 }
 
 /* Below a directory; names come from the daemon and are checked all the same. */
-static int write_below(struct request *request, const char *directory, const char *name,
-                       struct export *export, struct error *error)
+static int write_below(struct request *request, const char *directory, const char *name, struct export *export,
+                       struct error *error)
 {
     cleanup_free char *path = fs_join(directory, name);
     cleanup_close int fd = -1;
@@ -322,8 +319,8 @@ static int write_tensors_below(struct request *request, const char *directory, s
         cleanup_free char *file = xasprintf("%s.npy", export_tensor(export, i)->name);
 
         request->tensor = export_tensor(export, i)->name;
-        if (write_below(request, directory, file + (request->split ? strlen(request->split) + 1 : 0), export,
-                        error) < 0)
+        if (write_below(request, directory, file + (request->split ? strlen(request->split) + 1 : 0), export, error) <
+            0)
             return -1;
     }
     return 0;
@@ -334,9 +331,9 @@ static int write_files_below(struct request *request, const char *directory, str
     const json_t *file;
     size_t i;
 
-    json_array_foreach(json_object_get(request->dataset, "files"), i,
-                       file) if (write_below(request, directory, json_get_string(file, "name", ""), NULL,
-                                             error) < 0) return -1;
+    json_array_foreach(json_object_get(request->dataset, "files"), i, file)
+        if (write_below(request, directory, json_get_string(file, "name", ""), NULL, error) < 0)
+            return -1;
     return 0;
 }
 
@@ -348,12 +345,10 @@ static int export_directory(struct request *request, struct error *error)
 
     if (mkdir(temporary, 0777) < 0)
         return error_set_errno(error, errno, "cannot make directory %s", temporary);
-    r = request->kind ? write_tensors_below(request, temporary, error)
-                      : write_files_below(request, temporary, error);
+    r = request->kind ? write_tensors_below(request, temporary, error) : write_files_below(request, temporary, error);
     if (r == 0 && rename(temporary, request->output) < 0)
         r = errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR
-                ? error_set(error, ERROR_CONFLICT, "%s is there already and not an empty directory",
-                            request->output)
+                ? error_set(error, ERROR_CONFLICT, "%s is there already and not an empty directory", request->output)
                 : error_set_errno(error, errno, "cannot make directory %s", request->output);
     if (r < 0)
         fs_remove_all(temporary, NULL);
@@ -393,8 +388,8 @@ int dataset_export(struct invocation *invocation, struct error *error)
                               .split = option_value(invocation, "split"),
                               .tensor = option_value(invocation, "tensor")};
 
-    if ((request.split && parse_name(request.split, "split", error) < 0) ||
-        find_version(&request, error) < 0 || choose_kind(&request, error) < 0)
+    if ((request.split && parse_name(request.split, "split", error) < 0) || find_version(&request, error) < 0 ||
+        choose_kind(&request, error) < 0)
         return -1;
     choose_output(&request);
     if ((is_one_file(&request) ? export_file(&request, error) : export_directory(&request, error)) < 0)

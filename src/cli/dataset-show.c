@@ -23,7 +23,7 @@ static char *rows_text(const json_t *dataset)
     if (rows < 0)
         return NULL;
     strbuf_addf(&sb, "%" PRId64, rows);
-    json_array_foreach (splits, i, part)
+    json_array_foreach(splits, i, part)
         strbuf_addf(&sb, "%s%s %" PRId64, i ? ", " : " (", json_get_string(part, "name", ""),
                     json_get_int(part, "rows", 0));
     if (json_array_size(splits))
@@ -52,9 +52,9 @@ static char *histogram_text(const json_t *column)
 
     if (!json_array_size(bins))
         return NULL;
-    json_array_foreach(bins, i, bin) most = json_integer_value(bin) > most ? json_integer_value(bin) : most;
     json_array_foreach(bins, i, bin)
-    {
+        most = json_integer_value(bin) > most ? json_integer_value(bin) : most;
+    json_array_foreach(bins, i, bin) {
         json_int_t count = json_integer_value(bin);
 
         strbuf_adds(&sb, bars[count ? 1 + (int)(7 * (double)count / (double)most) : 0]);
@@ -73,8 +73,7 @@ static char *kind_text(const json_t *column)
 
 static char *number_text(const json_t *column, const char *key)
 {
-    return json_is_number(json_object_get(column, key)) ? xasprintf("%.6g", json_get_number(column, key, 0))
-                                                        : NULL;
+    return json_is_number(json_object_get(column, key)) ? xasprintf("%.6g", json_get_number(column, key, 0)) : NULL;
 }
 
 static char *range_text(const json_t *column)
@@ -89,8 +88,7 @@ static char *range_text(const json_t *column)
         return NULL;
     strbuf_addf(&sb, "%zu: ", json_array_size(categories));
     for (size_t i = 0; i < json_array_size(categories) && i < 3; i++)
-        strbuf_addf(&sb, "%s%.20s", i ? ", " : "",
-                    json_get_string(json_array_get(categories, i), "value", ""));
+        strbuf_addf(&sb, "%s%.20s", i ? ", " : "", json_get_string(json_array_get(categories, i), "value", ""));
     if (json_array_size(categories) > 3)
         strbuf_adds(&sb, ", …");
     return strbuf_detach(&sb, NULL);
@@ -150,8 +148,7 @@ static void print_tensors(const json_t *schema)
     const char *name;
     json_t *tensor;
 
-    json_object_foreach(json_object_get(schema, "tensors"), name, tensor)
-    {
+    json_object_foreach(json_object_get(schema, "tensors"), name, tensor) {
         json_t *item = json_copy(tensor);
 
         json_set_string(item, "name", name);
@@ -175,8 +172,7 @@ static void print_classes(const json_t *column)
         classes = json_object_get(column, "categories");
     if (!json_array_size(classes))
         return;
-    json_array_foreach(classes, i, class)
-    {
+    json_array_foreach(classes, i, class) {
         cleanup_free char *value = json_text(json_object_get(class, "value"));
         json_int_t count = json_get_int(class, "count", 0);
 
@@ -184,8 +180,7 @@ static void print_classes(const json_t *column)
         width = i < CLASSES && text_width(value) > width ? text_width(value) : width;
     }
     printf("\nClasses of %s\n", json_get_string(column, "name", "label"));
-    json_array_foreach(classes, i, class)
-    {
+    json_array_foreach(classes, i, class) {
         const json_t *value = json_object_get(class, "value");
         cleanup_free char *raw = json_is_string(value) ? xstrdup(json_string_value(value)) : json_text(value);
         cleanup_free char *text = text_printable(raw);
@@ -212,15 +207,17 @@ static void print_columns(const json_t *schema, int64_t limit)
     if (!json_array_size(columns))
         return;
     /* The label, wherever it stands, and the first others. */
-    json_array_foreach(columns, i, column) if (!limit || (int64_t)json_array_size(some) < limit ||
-                                               strcmp(json_get_string(column, "role", ""), "label") == 0)
-        json_array_append(some, (json_t *)column);
+    json_array_foreach(columns, i, column)
+        if (!limit || (int64_t)json_array_size(some) < limit ||
+            strcmp(json_get_string(column, "role", ""), "label") == 0)
+            json_array_append(some, (json_t *)column);
     printf("\n");
     table_print(stdout, column_columns, some);
     if (json_array_size(some) < json_array_size(columns))
         printf("… and %zu more columns (--columns 0)\n", json_array_size(columns) - json_array_size(some));
-    json_array_foreach(columns, i, column) if (strcmp(json_get_string(column, "role", ""), "label") == 0)
-        print_classes(column);
+    json_array_foreach(columns, i, column)
+        if (strcmp(json_get_string(column, "role", ""), "label") == 0)
+            print_classes(column);
 }
 
 /* The first rows as a table whose columns are those of the data. */
@@ -237,13 +234,13 @@ static void print_table_rows(const json_t *rows, int64_t limit)
     for (i = 0; i < count; i++)
         strvec_pushf(&keys, "c%zu", i);
     for (i = 0; i < count; i++)
-        columns[i] = (struct table_column){json_string_value(json_array_get(names, i)), keys.items[i],
-                                           TABLE_TEXT};
-    json_array_foreach(json_object_get(rows, "rows"), i, row)
-    {
+        columns[i] = (struct table_column){json_string_value(json_array_get(names, i)), keys.items[i], TABLE_TEXT};
+    json_array_foreach(json_object_get(rows, "rows"), i, row) {
         json_t *item = json_object();
 
-        json_array_foreach(row, k, cell) if (k < count) json_object_set(item, keys.items[k], (json_t *)cell);
+        json_array_foreach(row, k, cell)
+            if (k < count)
+                json_object_set(item, keys.items[k], (json_t *)cell);
         json_array_append_new(items, item);
     }
     if (!json_array_size(items) || !count)
@@ -279,8 +276,7 @@ int dataset_show(struct invocation *invocation, struct error *error)
         return -1;
     schema = json_object_get(dataset, "schema");
     if (json_is_object(schema) &&
-        client_get(invocation->client, rows_path, json_build("{s:I}", "rows", (json_int_t)n_rows), &rows,
-                   error) < 0)
+        client_get(invocation->client, rows_path, json_build("{s:I}", "rows", (json_int_t)n_rows), &rows, error) < 0)
         return -1;
     if (invocation->json) {
         if (rows)

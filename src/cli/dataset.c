@@ -90,8 +90,7 @@ static int on_progress(void *userdata, uint64_t done, uint64_t total)
     return 0;
 }
 
-static int read_options(const struct invocation *invocation, struct import_options *ret_options,
-                        struct error *error)
+static int read_options(const struct invocation *invocation, struct import_options *ret_options, struct error *error)
 {
     int64_t seed = 0;
 
@@ -136,8 +135,8 @@ static void print_notes(const struct invocation *invocation, const json_t *schem
         fprintf(stderr, "note: %s\n", json_string_value(note));
 }
 
-static int convert(const struct invocation *invocation, const struct inputs *inputs, int fd,
-                   json_t **ret_schema, struct error *error)
+static int convert(const struct invocation *invocation, const struct inputs *inputs, int fd, json_t **ret_schema,
+                   struct error *error)
 {
     cleanup_free char *label = xasprintf("read %s", fs_basename(inputs->sources[0].name));
     cleanup_progress struct progress *progress = NULL;
@@ -147,16 +146,14 @@ static int convert(const struct invocation *invocation, const struct inputs *inp
         return -1;
     if (!invocation->json)
         progress = progress_new(label, PROGRESS_BYTES, inputs->size);
-    if (import_files(&options, inputs->sources, inputs->count, fd, on_progress, progress, ret_schema, error) <
-        0)
+    if (import_files(&options, inputs->sources, inputs->count, fd, on_progress, progress, ret_schema, error) < 0)
         return -1;
     if (progress)
         progress_finish(progress);
     return 0;
 }
 
-static int upload(const struct invocation *invocation, int fd, const char *name, json_t *files,
-                  struct error *error)
+static int upload(const struct invocation *invocation, int fd, const char *name, json_t *files, struct error *error)
 {
     cleanup_free char *label = xasprintf("store %s", fs_basename(name));
     cleanup_progress struct progress *progress = NULL;
@@ -171,8 +168,7 @@ static int upload(const struct invocation *invocation, int fd, const char *name,
         return error_wrap(error, "cannot store %s", name);
     if (progress)
         progress_finish(progress);
-    json_array_append_new(files,
-                          json_build("{s:s, s:O}", "name", name, "digest", json_object_get(blob, "digest")));
+    json_array_append_new(files, json_build("{s:s, s:O}", "name", name, "digest", json_object_get(blob, "digest")));
     return 0;
 }
 
@@ -185,8 +181,8 @@ static void print_created(const struct invocation *invocation, const json_t *dat
     format_bytes(json_get_int(dataset, "size", 0), size);
     if (rows >= 0)
         print_done(invocation, dataset, "%s: %" PRId64 " rows, %zu columns, %s",
-                   json_get_string(dataset, "address", ""), rows,
-                   json_array_size(json_object_get(schema, "columns")), size);
+                   json_get_string(dataset, "address", ""), rows, json_array_size(json_object_get(schema, "columns")),
+                   size);
     else
         print_done(invocation, dataset, "%s: %zu files, %s", json_get_string(dataset, "address", ""),
                    json_array_size(json_object_get(dataset, "files")), size);
@@ -226,9 +222,8 @@ static int dataset_import(struct invocation *invocation, struct error *error)
         struct stat st;
         bool is_directory = stat(file, &st) == 0 && S_ISDIR(st.st_mode);
 
-        if (option_flag(invocation, "files")
-                ? add_tree(&inputs, file, is_directory ? "" : fs_basename(file), error) < 0
-                : add_input(&inputs, file, file, error) < 0)
+        if (option_flag(invocation, "files") ? add_tree(&inputs, file, is_directory ? "" : fs_basename(file), error) < 0
+                                             : add_input(&inputs, file, file, error) < 0)
             return -1;
     }
     if (upload_inputs(invocation, &inputs, files, error) < 0)
@@ -360,10 +355,8 @@ static char *options_text(const json_t *lineage)
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)options, key, value)
-    {
-        cleanup_free char *text = json_is_string(value) ? xstrdup(json_string_value(value))
-                                                        : json_text(value);
+    json_object_foreach((json_t *)options, key, value) {
+        cleanup_free char *text = json_is_string(value) ? xstrdup(json_string_value(value)) : json_text(value);
 
         strvec_pushf(&words, "%s %s", key, text);
     }
@@ -371,14 +364,8 @@ static char *options_text(const json_t *lineage)
 }
 
 static const struct table_column lineage_columns[] = {
-    {"Dataset", "address"},
-    {"Made", "created_at", TABLE_TIME},
-    {"By", "created_by"},
-    {"Run", "run"},
-    {"Import", .text = options_text},
-    {"Made from", "parents"},
-    {"Made of it", "children"},
-    {},
+    {"Dataset", "address"},           {"Made", "created_at", TABLE_TIME}, {"By", "created_by"},       {"Run", "run"},
+    {"Import", .text = options_text}, {"Made from", "parents"},           {"Made of it", "children"}, {},
 };
 static const struct table_column source_columns[] = {
     {"SOURCE", "name"},
@@ -419,20 +406,17 @@ static int dataset_lineage(struct invocation *invocation, struct error *error)
 
 /* -- rows -- */
 
-#define IMPORT_OPTIONS                                                                                       \
-    {"format", 0, "FORMAT", "csv, jsonl, libsvm, idx, npy, npz, safetensors (by the content)"},              \
-        {"label", 'l', "COLUMN", "column that holds the label: a name, a number from 0, or 'last'"},         \
-        {"split", 's', "NAME=SHARE,…", "split rows, e.g. train=0.8,test=0.2"},                               \
-        {"seed", 0, "N", "seed of the split (0)"},                                                           \
-        {"stratify", 0, NULL, "split each class of the label by the same shares"},                           \
-        {"header", 0, "yes|no|auto", "whether the first row of a CSV holds names (auto)"},                   \
-        {"separator", 0, "CHARACTER", "between the fields of a CSV, or 'tab' (by the content)"},             \
-        {"missing", 0, "WORD", "word that stands for no value, besides NA, NaN, null, None, ?",              \
-         .repeats = true},                                                                                   \
-        {"drop", 0, "COLUMN", "column to leave out", .repeats = true},                                       \
-    {                                                                                                        \
-        "dtype", 0, "DTYPE", "of the features, e.g. float32 (the smallest that is exact)"                    \
-    }
+#define IMPORT_OPTIONS                                                                                                 \
+    {"format", 0, "FORMAT", "csv, jsonl, libsvm, idx, npy, npz, safetensors (by the content)"},                        \
+        {"label", 'l', "COLUMN", "column that holds the label: a name, a number from 0, or 'last'"},                   \
+        {"split", 's', "NAME=SHARE,…", "split rows, e.g. train=0.8,test=0.2"},                                         \
+        {"seed", 0, "N", "seed of the split (0)"},                                                                     \
+        {"stratify", 0, NULL, "split each class of the label by the same shares"},                                     \
+        {"header", 0, "yes|no|auto", "whether the first row of a CSV holds names (auto)"},                             \
+        {"separator", 0, "CHARACTER", "between the fields of a CSV, or 'tab' (by the content)"},                       \
+        {"missing", 0, "WORD", "word that stands for no value, besides NA, NaN, null, None, ?", .repeats = true},      \
+        {"drop", 0, "COLUMN", "column to leave out", .repeats = true},                                                 \
+        {"dtype", 0, "DTYPE", "of the features, e.g. float32 (the smallest that is exact)"}
 
 static const struct option import_options[] = {
     IMPORT_OPTIONS,
@@ -464,43 +448,38 @@ static const struct option export_options[] = {
     {"format", 0, "FORMAT", "safetensors, csv, libsvm or npy (what --output ends with, or as it is stored)"},
     {"split", 's', "NAME", "only this part, e.g. train"},
     {"tensor", 't', "NAME", "only this tensor, as npy"},
-    {"output", 'o', "FILE|DIR",
-     "where to write it; '-': standard output (NAME-vN.EXT; in a pipe: standard output)"},
+    {"output", 'o', "FILE|DIR", "where to write it; '-': standard output (NAME-vN.EXT; in a pipe: standard output)"},
     {},
 };
 
 const struct command dataset_commands[] = {
     {"dataset import", "NAME FILE…", "import files as a new version", import_options, dataset_import,
-     .details =
-         "Files are read where the command runs, also gzipped ones, and become one file of tensors: numeric "
-         "columns are the matrix x of the smallest type that holds them exactly, the label is y, other "
-         "columns are categories x.NAME. With a split, tensors are called train/x, test/x and so on. The "
-         "same files, options and seed always give the same bytes. Files larger than memory import too; "
-         "temporary data goes to TMPDIR.",
-     .examples =
-         "slipway dataset import digits digits.csv.gz --label last --split train=0.8,test=0.2 --seed 1\n"
-         "slipway dataset import news news.libsvm\n"
-         "slipway dataset import mnist train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz\n"
-         "slipway dataset import photos --files photos/"},
+     .details = "Files are read where the command runs, also gzipped ones, and become one file of tensors: numeric "
+                "columns are the matrix x of the smallest type that holds them exactly, the label is y, other "
+                "columns are categories x.NAME. With a split, tensors are called train/x, test/x and so on. The "
+                "same files, options and seed always give the same bytes. Files larger than memory import too; "
+                "temporary data goes to TMPDIR.",
+     .examples = "slipway dataset import digits digits.csv.gz --label last --split train=0.8,test=0.2 --seed 1\n"
+                 "slipway dataset import news news.libsvm\n"
+                 "slipway dataset import mnist train-images-idx3-ubyte.gz train-labels-idx1-ubyte.gz\n"
+                 "slipway dataset import photos --files photos/"},
     {"dataset ls", "[NAME]", "list datasets, or the versions of one", NULL, dataset_ls},
     {"dataset show", "DATASET", "show schema, statistics and first rows", show_options, dataset_show,
      .examples = "slipway dataset show digits\nslipway dataset show digits@2 --rows 20"},
     {"dataset lineage", "DATASET", "show what it was made from and what uses it", NULL, dataset_lineage},
     {"dataset export", "DATASET", "write a dataset to files", export_options, dataset_export,
-     .details =
-         "The tensors as they are stored, or converted: csv has the columns under their names in their first "
-         "order and categories as their words, libsvm takes sparse rows or a matrix of numbers, npy is one "
-         "tensor or, in a directory, all of them. Without --split the rows of all parts follow one another. "
-         "Datasets that are kept as files come as those files. A file or directory appears under its name "
-         "only when it is complete.",
+     .details = "The tensors as they are stored, or converted: csv has the columns under their names in their first "
+                "order and categories as their words, libsvm takes sparse rows or a matrix of numbers, npy is one "
+                "tensor or, in a directory, all of them. Without --split the rows of all parts follow one another. "
+                "Datasets that are kept as files come as those files. A file or directory appears under its name "
+                "only when it is complete.",
      .examples = "slipway dataset export digits --output digits.safetensors\n"
                  "slipway dataset export digits@2 --split train --format csv | head\n"
                  "slipway dataset export digits --tensor train/x --output x.npy\n"
                  "slipway dataset export photos --output photos/"},
     {"dataset rm", "DATASET…", "remove versions, or all of a dataset", force_options, dataset_rm,
      .examples = "slipway dataset rm digits@2"},
-    {"dataset convert", "FILE…", "write the tensors that an import would store", convert_options,
-     dataset_convert, .offline = true,
-     .examples = "slipway dataset convert digits.csv --label last --output digits.safetensors"},
+    {"dataset convert", "FILE…", "write the tensors that an import would store", convert_options, dataset_convert,
+     .offline = true, .examples = "slipway dataset convert digits.csv --label last --output digits.safetensors"},
     {},
 };

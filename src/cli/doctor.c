@@ -26,10 +26,10 @@
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
-#define FREE_DISK_LOW  (1 * GIB)
-#define HOT_LOW        (256 * MIB)
-#define DESCRIPTORS    4096
-#define PROBE_MS       10000
+#define FREE_DISK_LOW (1 * GIB)
+#define HOT_LOW       (256 * MIB)
+#define DESCRIPTORS   4096
+#define PROBE_MS      10000
 
 enum verdict {
     VERDICT_OK,      /* nothing to do */
@@ -79,8 +79,8 @@ static void find(struct finding *finding, enum verdict verdict, const char *mend
 static void check_daemon(struct doctor *doctor, struct finding *finding)
 {
     if (doctor->daemon)
-        find(finding, VERDICT_OK, NULL, "version %s answers, pid %lld",
-             json_get_string(doctor->daemon, "version", "?"), (long long)json_get_int(doctor->daemon, "pid", 0));
+        find(finding, VERDICT_OK, NULL, "version %s answers, pid %lld", json_get_string(doctor->daemon, "version", "?"),
+             (long long)json_get_int(doctor->daemon, "pid", 0));
     else
         find(finding, VERDICT_NOTE, "slipway serve", "none answers for %s", doctor->data);
 }
@@ -113,8 +113,7 @@ static void check_directory(struct doctor *doctor, struct finding *finding)
     else if (strcmp(parent, doctor->data) != 0)
         find(finding, VERDICT_OK, NULL, "%s will be made", doctor->data);
     else if (stat(doctor->data, &st) == 0 && (st.st_mode & 022))
-        find(finding, VERDICT_BROKEN, "chmod go-w on that directory", "%s can be written by other users",
-             doctor->data);
+        find(finding, VERDICT_BROKEN, "chmod go-w on that directory", "%s can be written by other users", doctor->data);
     else
         find(finding, VERDICT_OK, NULL, "%s", doctor->data);
 }
@@ -190,9 +189,9 @@ static void check_engine(struct doctor *doctor, struct finding *finding)
              "runs are processes without a container%s%s", capacity.note ? ": " : "",
              capacity.note ? capacity.note : "");
     else
-        find(finding, capacity.note ? VERDICT_NOTE : VERDICT_OK, NULL, "%s (%s), %.4g CPUs, %s%s%s",
-             capacity.runtime, engine->driver->name, capacity.cpus, format_bytes(capacity.memory, memory),
-             capacity.note ? "; " : "", capacity.note ? capacity.note : "");
+        find(finding, capacity.note ? VERDICT_NOTE : VERDICT_OK, NULL, "%s (%s), %.4g CPUs, %s%s%s", capacity.runtime,
+             engine->driver->name, capacity.cpus, format_bytes(capacity.memory, memory), capacity.note ? "; " : "",
+             capacity.note ? capacity.note : "");
     engine_close(engine);
     fs_remove_all(directory, NULL);
 }
@@ -233,7 +232,8 @@ static void check_overlay(struct doctor *doctor, struct finding *finding)
 static void check_user_namespaces(struct doctor *doctor, struct finding *finding)
 {
     cleanup_free char *text = NULL;
-    bool allowed = fs_read("/proc/sys/user/max_user_namespaces", 64, &text, NULL, NULL) == 0 && (int)strtol(text, NULL, 10) > 0;
+    bool allowed = fs_read("/proc/sys/user/max_user_namespaces", 64, &text, NULL, NULL) == 0 &&
+                   (int)strtol(text, NULL, 10) > 0;
 
     if (allowed)
         find(finding, VERDICT_OK, NULL, "allowed, %d at most", (int)strtol(text, NULL, 10));
@@ -308,7 +308,7 @@ static void tell_ports(const struct doctor *doctor, struct finding *finding)
     json_t *url;
     size_t i;
 
-    json_array_foreach (json_object_get(doctor->daemon, "urls"), i, url) {
+    json_array_foreach(json_object_get(doctor->daemon, "urls"), i, url) {
         if (strncmp(json_string_value(url), "unix:", 5) != 0)
             strbuf_addf(&text, "%s%s", text.length ? ", " : "the daemon answers on ", json_string_value(url));
     }
@@ -334,8 +334,8 @@ static void check_ports(struct doctor *doctor, struct finding *finding)
         struct net_address address;
 
         if (net_parse(ports[i], &address, NULL) < 0 || net_listen(&address, 1, &fd, NULL, NULL) < 0) {
-            find(finding, VERDICT_NOTE, "slipway serve --listen ADDRESS --serve ADDRESS",
-                 "somebody else listens on %s", ports[i]);
+            find(finding, VERDICT_NOTE, "slipway serve --listen ADDRESS --serve ADDRESS", "somebody else listens on %s",
+                 ports[i]);
             return;
         }
     }

@@ -43,7 +43,7 @@ static char *replicas_text(const json_t *endpoint)
     json_t *replica;
     size_t i;
 
-    json_array_foreach (replicas, i, replica) {
+    json_array_foreach(replicas, i, replica) {
         const char *state = json_get_string(replica, "state", "");
 
         ready += strcmp(state, "ready") == 0;
@@ -84,12 +84,8 @@ static const struct table_column show_columns[] = {
 };
 
 static const struct table_column replica_columns[] = {
-    {"REPLICA", "id"},
-    {"VERSION", "version", TABLE_NUMBER},
-    {"STATE", "state", TABLE_STATE},
-    {"REASON", "reason"},
-    {"MESSAGE", "message", .shrink = true},
-    {},
+    {"REPLICA", "id"},    {"VERSION", "version", TABLE_NUMBER},   {"STATE", "state", TABLE_STATE},
+    {"REASON", "reason"}, {"MESSAGE", "message", .shrink = true}, {},
 };
 
 static const struct table_column deployment_columns[] = {
@@ -162,8 +158,10 @@ static int wait_for(struct invocation *invocation, int64_t id, int64_t timeout_m
             return 0;
         }
         if (clock_monotonic_ns() > until)
-            return error_set(error, ERROR_TIMEOUT, "the version is not ready after %lld ms; see `slipway endpoint show "
-                                                   "%s`", (long long)timeout_ms, invocation->arguments[0]);
+            return error_set(error, ERROR_TIMEOUT,
+                             "the version is not ready after %lld ms; see `slipway endpoint show "
+                             "%s`",
+                             (long long)timeout_ms, invocation->arguments[0]);
         nanosleep(&pause, NULL);
     }
 }
@@ -272,11 +270,11 @@ static int endpoint_rollback(struct invocation *invocation, struct error *error)
         return -1;
     if (strcmp(json_get_string(deployment, "state", ""), "live") != 0)
         return finish(invocation, json_get_int(deployment, "id", 0), error);
-    print_done(invocation, deployment, "%s serves version %lld again (was %lld): %.2f ms, of which the routes took %.2f ms",
-               invocation->arguments[0], (long long)json_get_int(deployment, "version", 0),
-               (long long)json_get_int(deployment, "previous", 0),
-               (double)json_get_int(deployment, "total_us", 0) / 1000,
-               (double)json_get_int(deployment, "switch_us", 0) / 1000);
+    print_done(
+        invocation, deployment, "%s serves version %lld again (was %lld): %.2f ms, of which the routes took %.2f ms",
+        invocation->arguments[0], (long long)json_get_int(deployment, "version", 0),
+        (long long)json_get_int(deployment, "previous", 0), (double)json_get_int(deployment, "total_us", 0) / 1000,
+        (double)json_get_int(deployment, "switch_us", 0) / 1000);
     return 0;
 }
 
@@ -311,17 +309,14 @@ static int endpoint_logs(struct invocation *invocation, struct error *error)
         print_json(lines);
         return 0;
     }
-    json_array_foreach (lines, i, line)
+    json_array_foreach(lines, i, line)
         printf("@%lld %.6s | %s\n", (long long)json_get_int(line, "version", 0),
                json_get_string(line, "replica", "") + 26, json_get_string(line, "text", ""));
     return 0;
 }
 
-#define WAIT_OPTIONS                                                                                         \
-    {"no-wait", 0, NULL, "do not wait until it is ready"},                                                   \
-    {                                                                                                        \
-        "timeout", 0, "T", "how long to wait (60s)"                                                          \
-    }
+#define WAIT_OPTIONS                                                                                                   \
+    {"no-wait", 0, NULL, "do not wait until it is ready"}, {"timeout", 0, "T", "how long to wait (60s)"}
 
 static const struct option create_options[] = {
     {"replicas", 0, "N", "processes of a version (1)"},
@@ -334,10 +329,15 @@ static const struct option create_options[] = {
     WAIT_OPTIONS,
     {},
 };
-static const struct option deploy_options[] = {WAIT_OPTIONS, {}};
-static const struct option logs_options[] = {{"lines", 'n', "N", "newest lines of each replica (100)"},
-                                             {"replica", 0, "ID", "only of this replica"},
-                                             {}};
+static const struct option deploy_options[] = {
+    WAIT_OPTIONS,
+    {},
+};
+static const struct option logs_options[] = {
+    {"lines", 'n', "N", "newest lines of each replica (100)"},
+    {"replica", 0, "ID", "only of this replica"},
+    {},
+};
 
 const struct command endpoint_commands[] = {
     {"endpoint create", "ENDPOINT MODEL", "serve a version under a name", create_options, endpoint_create,

@@ -69,8 +69,7 @@ static int env_create(struct invocation *invocation, struct error *error)
     cleanup_json json_t *environment = NULL;
     json_t *body;
 
-    if (read_text(invocation->arguments[1], &cpu, error) < 0 ||
-        (gpu_path && read_text(gpu_path, &gpu, error) < 0))
+    if (read_text(invocation->arguments[1], &cpu, error) < 0 || (gpu_path && read_text(gpu_path, &gpu, error) < 0))
         return -1;
     body = json_build("{s:s, s:s}", "name", invocation->arguments[0], "requirements", cpu);
     if (gpu)
@@ -87,8 +86,7 @@ static int env_create(struct invocation *invocation, struct error *error)
 
 static char *address_text(const json_t *environment)
 {
-    return xasprintf("%s@%d", json_get_string(environment, "name", ""),
-                     (int)json_get_int(environment, "version", 0));
+    return xasprintf("%s@%d", json_get_string(environment, "name", ""), (int)json_get_int(environment, "version", 0));
 }
 
 static const struct table_column list_columns[] = {
@@ -123,8 +121,7 @@ static int env_ls(struct invocation *invocation, struct error *error)
 
     if (client_list(invocation->client, "/api/v1/environments", NULL, 0, &items, error) < 0)
         return -1;
-    print_items(invocation, list_columns, items,
-                "there is only the environment 'host', the machine's own programs");
+    print_items(invocation, list_columns, items, "there is only the environment 'host', the machine's own programs");
     return 0;
 }
 
@@ -193,11 +190,10 @@ static const struct option log_options[] = {
 };
 
 const struct command environment_commands[] = {
-    {"env create", "NAME FILE", "make an environment of a pip requirements file ('-': standard input)",
-     create_options, env_create,
-     .details =
-         "Other content under the same name makes a new version, NAME@2. It is built once on a machine and "
-         "shared, read-only, by all runs.",
+    {"env create", "NAME FILE", "make an environment of a pip requirements file ('-': standard input)", create_options,
+     env_create,
+     .details = "Other content under the same name makes a new version, NAME@2. It is built once on a machine and "
+                "shared, read-only, by all runs.",
      .examples = "slipway env create torch requirements.txt --gpu requirements-gpu.txt --follow"},
     {"env ls", NULL, "list environments", NULL, env_ls},
     {"env show", "ENVIRONMENT", "show an environment", NULL, env_show},

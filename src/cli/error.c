@@ -50,16 +50,15 @@ void report_error(const struct error *error, const char *hint, bool json)
         hint = rows[error->code].hint;
     fflush(stdout);
     if (json) {
-        cleanup_json json_t *value = json_build("{s:{s:s, s:s*, s:s*}}", "error", "code",
-                                                error_code_name(error->code), "message", error->message,
-                                                "hint", hint);
+        cleanup_json json_t *value = json_build("{s:{s:s, s:s*, s:s*}}", "error", "code", error_code_name(error->code),
+                                                "message", error->message, "hint", hint);
         cleanup_free char *text = json_text(value);
 
         fprintf(stderr, "%s\n", text);
         return;
     }
-    fprintf(stderr, "%sslipway:%s %s\n", colours ? terminal_colour(COLOUR_RED) : "",
-            colours ? terminal_colour_off : "", error->message);
+    fprintf(stderr, "%sslipway:%s %s\n", colours ? terminal_colour(COLOUR_RED) : "", colours ? terminal_colour_off : "",
+            error->message);
     if (hint)
         fprintf(stderr, "hint: %s\n", hint);
 }

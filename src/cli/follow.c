@@ -76,14 +76,12 @@ static void draw_chart(struct follow *follow, bool now)
     while (n < CHART_LINES && map_next(&follow->series, &it)) {
         const struct series *series = it.value;
         cleanup_free char *name = text_printable(it.key);
-        cleanup_free char *line = chart_sparkline(series->values, series->count,
-                                                  width > 60 ? width - 46 : 14);
+        cleanup_free char *line = chart_sparkline(series->values, series->count, width > 60 ? width - 46 : 14);
 
         char number[32];
 
         snprintf(number, sizeof(number), "%.6g", series->values[series->count - 1]);
-        printf("%s%-16.16s%s %s  %s\n", terminal_colour(COLOUR_BOLD), name, terminal_colour_off, line,
-               number);
+        printf("%s%-16.16s%s %s  %s\n", terminal_colour(COLOUR_BOLD), name, terminal_colour_off, line, number);
         follow->cells[n++] = 16 + 1 + text_width(line) + 2 + (int)strlen(number);
     }
     follow->drawn = n;
@@ -129,8 +127,7 @@ static void on_metric(struct follow *follow, const json_t *message)
     follow->sequence = json_get_int(message, "sequence", follow->sequence);
     if (!follow->live)
         printf("metric");
-    json_object_foreach(values, name, value)
-    {
+    json_object_foreach(values, name, value) {
         if (follow->live) {
             if (strcmp(name, "step") != 0)
                 add_point(follow, name, json_is_number(value) ? json_number_value(value) : NAN);
@@ -159,8 +156,7 @@ static void on_state(struct follow *follow, const json_t *message)
     erase_chart(follow);
     fflush(stdout);
     if (strcmp(state, "queued") == 0 || strcmp(state, "starting") == 0 || strcmp(state, "running") == 0)
-        fprintf(stderr, "run %s: %s%s%s\n", json_get_string(run, "id", ""), state, text ? ": " : "",
-                text ? text : "");
+        fprintf(stderr, "run %s: %s%s%s\n", json_get_string(run, "id", ""), state, text ? ": " : "", text ? text : "");
     draw_chart(follow, true);
 }
 
@@ -210,8 +206,8 @@ static int stream(struct follow *follow, const char *path, struct error *error)
     follow->last_message_ns = clock_monotonic_ns();
     for (;;) {
         cleanup_error struct error cause = ERROR_INIT;
-        json_t *query = json_build("{s:i, s:I, s:I}", "node", follow->node, "after",
-                                   (json_int_t)follow->offset, "metrics_after", (json_int_t)follow->sequence);
+        json_t *query = json_build("{s:i, s:I, s:I}", "node", follow->node, "after", (json_int_t)follow->offset,
+                                   "metrics_after", (json_int_t)follow->sequence);
 
         if (follow->tail >= 0 && follow->offset == 0)
             json_set_int(query, "tail", follow->tail);
@@ -241,8 +237,7 @@ static void follow_init(struct follow *follow, struct invocation *invocation)
 {
     *follow = (struct follow){.invocation = invocation,
                               .tail = -1,
-                              .live = !invocation->json && terminal_width(stdout) > 0 &&
-                                      terminal_has_colours(stdout)};
+                              .live = !invocation->json && terminal_width(stdout) > 0 && terminal_has_colours(stdout)};
     follow->series.destroy = free;
 }
 
@@ -274,8 +269,7 @@ static int wait_for_gate(struct follow *follow, const char *run_id, struct error
             if (follow->invocation->json)
                 print_json_line(gate);
             else
-                printf("gate %s: %s\n", state,
-                       json_get_string(gate, "reason", json_get_string(gate, "rule", "")));
+                printf("gate %s: %s\n", state, json_get_string(gate, "reason", json_get_string(gate, "rule", "")));
             return accepted ? EXIT_OK : EXIT_REJECTED;
         }
         if (clock_monotonic_ns() > deadline)

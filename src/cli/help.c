@@ -11,8 +11,7 @@
 
 char *help_synopsis(const struct command *command)
 {
-    return xasprintf("slipway %s%s%s%s", command->name,
-                     command->options && command->options->name ? " [OPTION]…" : "",
+    return xasprintf("slipway %s%s%s%s", command->name, command->options && command->options->name ? " [OPTION]…" : "",
                      command->arguments ? " " : "", command->arguments ? command->arguments : "");
 }
 
@@ -28,8 +27,7 @@ static void put_title(FILE *out, const char *title)
 {
     bool colours = terminal_has_colours(out);
 
-    fprintf(out, "%s%s%s\n", colours ? terminal_colour(COLOUR_BOLD) : "", title,
-            colours ? terminal_colour_off : "");
+    fprintf(out, "%s%s%s\n", colours ? terminal_colour(COLOUR_BOLD) : "", title, colours ? terminal_colour_off : "");
 }
 
 /* Words up to `length` bytes, wrapped at `width` cells. The cursor stands in column `indent` already, and
@@ -227,8 +225,7 @@ int help_print(FILE *out, command_tables tables, char *const *words, int n_words
         is_group = is_group || (command_is_in_group(other, name) && !other->hidden);
     }
     if (!command && !is_group)
-        return error_set(error, ERROR_INVALID, "there is no command '%.80s'; 'slipway help' lists them",
-                         name);
+        return error_set(error, ERROR_INVALID, "there is no command '%.80s'; 'slipway help' lists them", name);
     if (command)
         help_command(out, command);
     if (is_group) {

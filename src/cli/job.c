@@ -134,8 +134,7 @@ static int job_stop(struct invocation *invocation, struct error *error)
 
     if (client_post(invocation->client, path, NULL, NULL, &reply, error) < 0)
         return -1;
-    print_done(invocation, reply, "%zu runs are asked to stop",
-               json_array_size(json_object_get(reply, "runs")));
+    print_done(invocation, reply, "%zu runs are asked to stop", json_array_size(json_object_get(reply, "runs")));
     return 0;
 }
 
@@ -154,8 +153,7 @@ static int job_rm(struct invocation *invocation, struct error *error)
 static int code_push(struct invocation *invocation, struct error *error)
 {
     cleanup_free char *path = job_path(invocation, "/code");
-    cleanup_json json_t *packed = json_build("{s:[s]}", "entry",
-                                             "-"); /* the job has one: none is looked for */
+    cleanup_json json_t *packed = json_build("{s:[s]}", "entry", "-"); /* the job has one: none is looked for */
     cleanup_json json_t *reply = NULL;
     json_t *body;
 
@@ -194,8 +192,7 @@ static int code_ls(struct invocation *invocation, struct error *error)
 
 static int code_get(struct invocation *invocation, struct error *error)
 {
-    cleanup_free char *rest = xasprintf("/code/%s",
-                                        invocation->n_arguments > 1 ? invocation->arguments[1] : "latest");
+    cleanup_free char *rest = xasprintf("/code/%s", invocation->n_arguments > 1 ? invocation->arguments[1] : "latest");
     cleanup_free char *path = job_path(invocation, rest);
     const char *output = option_value(invocation, "output");
     cleanup_free char *usual = xasprintf("%s.zip", invocation->arguments[0]);
@@ -235,8 +232,7 @@ static const struct option get_options[] = {{"output", 'o', "FILE", "where to wr
 const struct command job_commands[] = {
     {"job create", "NAME [SCRIPT|DIR|ZIP]", "create a job: code and the defaults of its runs", create_options,
      job_create,
-     .examples =
-         "slipway job create train-digits examples/digits --data digits --cpus 2 --model vision/digits"},
+     .examples = "slipway job create train-digits examples/digits --data digits --cpus 2 --model vision/digits"},
     {"job ls", NULL, "list jobs", NULL, job_ls},
     {"job show", "JOB", "show a job", NULL, job_show},
     {"job set", "JOB", "change the defaults of a job", create_options, job_set},

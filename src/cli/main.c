@@ -58,39 +58,22 @@ static int run_reference(struct invocation *invocation, struct error *error)
 static const struct command main_commands[] = {
     {"version", NULL, "show the version of this program", NULL, run_version, .offline = true},
     {"help", "[COMMAND…]", "show help of a command or of all", NULL, run_help, .offline = true},
-    {"completion", "bash|zsh|fish", "print the completion script for a shell", NULL, run_completion,
-     .offline = true,
+    {"completion", "bash|zsh|fish", "print the completion script for a shell", NULL, run_completion, .offline = true,
      .details = "Commands, options and the names that the daemon knows are completed.",
      .examples = "source <(slipway completion bash)\nslipway completion fish | source"},
     {"complete", "[WORD…]", "candidates for the last word; called by the completion scripts", NULL, run_complete,
      .offline = true, .hidden = true},
-    {"reference", "cli|man|limits|http|openapi", "print a generated document", NULL, run_reference,
-     .offline = true, .hidden = true},
+    {"reference", "cli|man|limits|http|openapi", "print a generated document", NULL, run_reference, .offline = true,
+     .hidden = true},
     {},
 };
 
 /* The order is that of the help. */
 const struct command *const cli_tables[] = {
-    serve_commands,
-    status_commands,
-    run_commands,
-    job_commands,
-    environment_commands,
-    model_commands,
-    endpoint_commands,
-    dataset_commands,
-    project_commands,
-    token_commands,
-    events_commands,
-    admin_commands,
-    doctor_commands,
-    main_commands,
-    bench_commands,
-    monitor_commands,
-    package_commands,
-    worker_commands,
-    gateway_commands,
-    NULL,
+    serve_commands,   status_commands,   run_commands,     job_commands,     environment_commands,
+    model_commands,   endpoint_commands, dataset_commands, project_commands, token_commands,
+    events_commands,  admin_commands,    doctor_commands,  main_commands,    bench_commands,
+    monitor_commands, package_commands,  worker_commands,  gateway_commands, NULL,
 };
 
 static int finish(int status)

@@ -64,7 +64,7 @@ static char *metrics_text_of(const json_t *metrics)
     const char *name;
     json_t *value;
 
-    json_object_foreach ((json_t *)metrics, name, value)
+    json_object_foreach((json_t *)metrics, name, value)
         if (json_is_number(value))
             strbuf_addf(&text, "%s%s %.4g", text.length ? ", " : "", name, json_number_value(value));
     return text.length ? strbuf_detach(&text, NULL) : NULL;
@@ -88,7 +88,7 @@ static char *aliases_text(const json_t *model)
     const char *alias;
     json_t *version;
 
-    json_object_foreach (json_object_get(model, "aliases"), alias, version)
+    json_object_foreach(json_object_get(model, "aliases"), alias, version)
         strbuf_addf(&text, "%s%s → %lld", text.length ? ", " : "", alias, (long long)json_integer_value(version));
     return text.length ? strbuf_detach(&text, NULL) : NULL;
 }
@@ -141,7 +141,7 @@ static char *joined(const json_t *array, const char *prefix)
     json_t *item;
     size_t i;
 
-    json_array_foreach (array, i, item)
+    json_array_foreach(array, i, item)
         strbuf_addf(&text, " %s%s", prefix, json_string_value(item));
     return strbuf_detach(&text, NULL);
 }
@@ -180,7 +180,7 @@ static int draw_model(struct invocation *invocation, json_t *model, bool is_last
     if (invocation->json)
         return 0;
     printf("%s %s\n", is_last ? "└─" : "├─", strchr(name, '/') ? strchr(name, '/') + 1 : name);
-    json_array_foreach (versions, i, version)
+    json_array_foreach(versions, i, version)
         draw_version(version, indent, i + 1 == json_array_size(versions) && total <= shown);
     if (total > shown)
         printf("%s└─ … %lld older (--all)\n", indent, (long long)(total - shown));
@@ -198,7 +198,7 @@ static int model_tree(struct invocation *invocation, struct error *error)
         return -1;
     if (json_array_size(models) == 0 && !invocation->json)
         print_done(invocation, NULL, "there are no models yet");
-    json_array_foreach (models, i, model) {
+    json_array_foreach(models, i, model) {
         const json_t *next = json_array_get(models, i + 1);
         const char *mine = json_get_string(model, "type", ""), *after = next ? json_get_string(next, "type", "") : "";
 
@@ -258,7 +258,7 @@ static char *data_text(const json_t *version)
     json_t *entry;
     size_t i;
 
-    json_array_foreach (json_object_get(json_object_get(version, "release"), "data"), i, entry)
+    json_array_foreach(json_object_get(json_object_get(version, "release"), "data"), i, entry)
         strbuf_addf(&text, "%s%s %.19s", text.length ? ", " : "", json_get_string(entry, "address", ""),
                     json_get_string(entry, "digest", ""));
     return text.length ? strbuf_detach(&text, NULL) : NULL;
@@ -313,8 +313,7 @@ static int model_show(struct invocation *invocation, struct error *error)
     cleanup_ref struct ref ref = REF_INIT;
     cleanup_json json_t *version = NULL;
 
-    if (parse_address(invocation->arguments[0], &ref, error) < 0 ||
-        get_version(invocation, &ref, &version, error) < 0)
+    if (parse_address(invocation->arguments[0], &ref, error) < 0 || get_version(invocation, &ref, &version, error) < 0)
         return -1;
     print_object(invocation, show_columns, version);
     return 0;
@@ -358,8 +357,13 @@ static int model_rollback(struct invocation *invocation, struct error *error)
 }
 
 static const struct table_column move_columns[] = {
-    {"TIME", "time", TABLE_TIME},   {"ALIAS", "alias"},   {"VERSION", "version", TABLE_NUMBER},
-    {"BEFORE", "previous", TABLE_NUMBER}, {"REASON", "reason"}, {"BY", "actor"}, {},
+    {"TIME", "time", TABLE_TIME},
+    {"ALIAS", "alias"},
+    {"VERSION", "version", TABLE_NUMBER},
+    {"BEFORE", "previous", TABLE_NUMBER},
+    {"REASON", "reason"},
+    {"BY", "actor"},
+    {},
 };
 
 static int model_history(struct invocation *invocation, struct error *error)
@@ -417,7 +421,7 @@ static char *shape_text(const json_t *tensor)
 
     if (json_is_null(shape))
         shape = json_object_get(tensor, "shape_base");
-    json_array_foreach (shape, i, number)
+    json_array_foreach(shape, i, number)
         strbuf_addf(&text, "%s%lld", i ? "×" : "", (long long)json_integer_value(number));
     strbuf_addf(&text, "%s%s", text.length ? " " : "", a ? a : b);
     if (a && b && strcmp(a, b) != 0)
@@ -426,14 +430,10 @@ static char *shape_text(const json_t *tensor)
 }
 
 static const struct table_column diff_columns[] = {
-    {"TENSOR", "name", .shrink = true},
-    {"STATUS", "status"},
-    {"SHAPE", .text = shape_text},
-    {"REL L2", "relative_l2", TABLE_NUMBER},
-    {"COSINE", "cosine", TABLE_NUMBER},
-    {"MAX |A-B|", "max_abs", TABLE_NUMBER},
-    {"NAN", "nan", TABLE_NUMBER},
-    {},
+    {"TENSOR", "name", .shrink = true}, {"STATUS", "status"},
+    {"SHAPE", .text = shape_text},      {"REL L2", "relative_l2", TABLE_NUMBER},
+    {"COSINE", "cosine", TABLE_NUMBER}, {"MAX |A-B|", "max_abs", TABLE_NUMBER},
+    {"NAN", "nan", TABLE_NUMBER},       {},
 };
 
 static int model_diff(struct invocation *invocation, struct error *error)
@@ -487,8 +487,10 @@ static int model_rm(struct invocation *invocation, struct error *error)
     else
         path = model_path(&ref, ref.version != NULL);
     if (!option_value(invocation, "alias") && !ref.version && !option_flag(invocation, "all"))
-        return error_set(error, ERROR_INVALID, "name a version (%s@N), or give --all to remove the model with all of "
-                                               "its versions", ref.name);
+        return error_set(error, ERROR_INVALID,
+                         "name a version (%s@N), or give --all to remove the model with all of "
+                         "its versions",
+                         ref.name);
     if (client_delete(invocation->client, path, project_query(&ref), NULL, error) < 0)
         return -1;
     print_done(invocation, NULL, "removed %s%s%s", invocation->arguments[0],
@@ -514,8 +516,8 @@ static int zip_model(const char *path, int fd, const char *environment, struct e
         if (length > strlen(suffixes[i]) && strcmp(path + length - strlen(suffixes[i]), suffixes[i]) == 0)
             name = xasprintf("model%s", suffixes[i]);
     if (!name)
-        return error_set(error, ERROR_INVALID, "%s is neither a directory, a zip, nor a model (.py, .R, .onnx, .json, .ubj)",
-                         path);
+        return error_set(error, ERROR_INVALID,
+                         "%s is neither a directory, a zip, nor a model (.py, .R, .onnx, .json, .ubj)", path);
     zip = zip_new(fd);
     if (zip_add_fd(zip, name, file, false, error) < 0)
         return -1;
@@ -535,7 +537,8 @@ static int open_package(const char *path, const char *environment, int *ret_fd, 
 
     if (stat(path, &st) < 0)
         return error_set_errno(error, errno, "%s", path);
-    if (environment && (S_ISDIR(st.st_mode) || strcmp(fs_basename(path) + strcspn(fs_basename(path), "."), ".zip") == 0))
+    if (environment &&
+        (S_ISDIR(st.st_mode) || strcmp(fs_basename(path) + strcspn(fs_basename(path), "."), ".zip") == 0))
         return error_set(error, ERROR_INVALID, "--environment is for single files; a package names it in slipway.yaml");
     if (S_ISREG(st.st_mode) && length > 4 && strcmp(path + length - 4, ".zip") == 0) {
         fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -619,8 +622,8 @@ static int model_push(struct invocation *invocation, struct error *error)
 static int download(struct invocation *invocation, const struct ref *ref, const char *what, const char *path,
                     struct error *error)
 {
-    cleanup_free char *url =
-        http_path("/api/v1/models/%p/versions/%s/%s", ref->name, ref->version ? ref->version : "newest", what);
+    cleanup_free char *url = http_path("/api/v1/models/%p/versions/%s/%s", ref->name,
+                                       ref->version ? ref->version : "newest", what);
     cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     cleanup_progress struct progress *progress = progress_new(path, PROGRESS_BYTES, 0);
 
@@ -641,8 +644,7 @@ static int model_pull(struct invocation *invocation, struct error *error)
     cleanup_json json_t *version = NULL;
     bool has_weights;
 
-    if (parse_address(invocation->arguments[0], &ref, error) < 0 ||
-        get_version(invocation, &ref, &version, error) < 0)
+    if (parse_address(invocation->arguments[0], &ref, error) < 0 || get_version(invocation, &ref, &version, error) < 0)
         return -1;
     if (mkdir(directory, 0777) < 0 && errno != EEXIST)
         return error_set_errno(error, errno, "%s", directory);
@@ -734,7 +736,7 @@ static char *find_digest(struct invocation *invocation, const struct ref *ref, c
 
     if (client_list(invocation->client, path, project_query(ref), 0, &items, error) < 0)
         return NULL;
-    json_array_foreach (items, i, item)
+    json_array_foreach(items, i, item)
         if (json_get_int(item, "generation", 0) == generation)
             return xstrdup(json_get_string(item, "digest", ""));
     error_set(error, ERROR_CONFLICT, "run %s has no weights generation %lld", run, (long long)generation);
@@ -780,21 +782,36 @@ static int run_rule(struct invocation *invocation, struct error *error)
     return rule_child();
 }
 
-static const struct option tree_options[] = {{"all", 'a', NULL, "all versions, not only the newest eight"}, {}};
-static const struct option alias_options[] = {{"alias", 0, "NAME", "which alias (production)"}, {}};
-static const struct option rm_options[] = {{"all", 0, NULL, "the model with all of its versions"},
-                                           {"alias", 0, "NAME", "only this alias"},
-                                           {}};
+static const struct option tree_options[] = {
+    {"all", 'a', NULL, "all versions, not only the newest eight"},
+    {},
+};
+static const struct option alias_options[] = {
+    {"alias", 0, "NAME", "which alias (production)"},
+    {},
+};
+static const struct option rm_options[] = {
+    {"all", 0, NULL, "the model with all of its versions"},
+    {"alias", 0, "NAME", "only this alias"},
+    {},
+};
 static const struct option push_options[] = {
     {"weights", 'w', "FILE", "weights in safetensors"},
     {"environment", 0, "NAME", "of a single file; a package names it in slipway.yaml"},
-    {}};
-static const struct option pull_options[] = {{"output", 'o', "DIR", "where to (the current directory)"}, {}};
+    {},
+};
+static const struct option pull_options[] = {
+    {"output", 'o', "DIR", "where to (the current directory)"},
+    {},
+};
 
-static const struct option package_options[] = {{"output", 'o', "FILE", "the image, a tar (model.tar)"}, {}};
+static const struct option package_options[] = {
+    {"output", 'o', "FILE", "the image, a tar (model.tar)"},
+    {},
+};
 
-#define VERSIONS                                                                                             \
-    "A version is written vision/digits@7 (number), @3.5 (code.weights) or @production (alias); without any it is " \
+#define VERSIONS                                                                                                       \
+    "A version is written vision/digits@7 (number), @3.5 (code.weights) or @production (alias); without any it is "    \
     "the newest."
 
 const struct command model_commands[] = {
@@ -815,9 +832,10 @@ const struct command model_commands[] = {
                 "behind @.",
      .examples = "slipway model diff vision/digits@8 vision/digits@production\nslipway model diff vision/digits@8 7"},
     {"model push", "MODEL [PACKAGE]", "make a version from a package, without a run", push_options, model_push,
-     .details = "PACKAGE is a directory, a zip, or a single file: model.py, model.R, a model of ONNX (.onnx) or of XGBoost "
-                "(.json, .ubj). Weights alone make a new version with the newest "
-                "package.",
+     .details =
+         "PACKAGE is a directory, a zip, or a single file: model.py, model.R, a model of ONNX (.onnx) or of XGBoost "
+         "(.json, .ubj). Weights alone make a new version with the newest "
+         "package.",
      .examples = "slipway model push vision/digits examples/digits --weights digits.safetensors"},
     {"model pull", "MODEL", "download the package and weights of a version", pull_options, model_pull,
      .details = VERSIONS},
@@ -831,7 +849,7 @@ const struct command model_commands[] = {
     {"model reproduce", "MODEL", "run again what made a version, and compare the weights", NULL, model_reproduce,
      .details = "Same code, environment, data, parameters, resources and entry. Exits with 0 if the weights are "
                 "bit-identical, with 1 if not."},
-    {"rule", NULL, "runs a rule that comes on standard input; started by the daemon", NULL, run_rule,
-     .offline = true, .hidden = true},
+    {"rule", NULL, "runs a rule that comes on standard input; started by the daemon", NULL, run_rule, .offline = true,
+     .hidden = true},
     {},
 };

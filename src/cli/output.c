@@ -29,8 +29,7 @@ void print_items(const struct invocation *invocation, const struct table_column 
         table_print(stdout, columns, items);
 }
 
-void print_object(const struct invocation *invocation, const struct table_column *columns,
-                  const json_t *object)
+void print_object(const struct invocation *invocation, const struct table_column *columns, const json_t *object)
 {
     if (invocation->json)
         print_json(object);

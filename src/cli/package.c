@@ -43,7 +43,8 @@ static int find_python(struct invocation *invocation, const json_t *version, cha
     }
     path = http_path("/api/v1/environments/%s", name);
     if (client_get(invocation->client, path,
-                   json_build("{s:s}", "project", json_get_string(version, "project", "default")), &environment, error) < 0 ||
+                   json_build("{s:s}", "project", json_get_string(version, "project", "default")), &environment,
+                   error) < 0 ||
         client_get(invocation->client, "/api/v1/status", NULL, &status, error) < 0)
         return -1;
     digest = json_get_string(json_object_get(environment, "cpu"), "digest", "");
@@ -64,8 +65,8 @@ static int list_files(const char *python, const char *library, const char *packa
 {
     cleanup_free char *script = fs_join(library, "slipway_closure.py"), *text = NULL;
     cleanup_free char *worker = fs_join(library, "libslipway-worker.so");
-    const char *const argv[] = {"env",  "-i",   "PATH=" SYSTEM_PATH, "LC_ALL=C.UTF-8", python, "-I", "-B",
-                                script, package, program, worker, NULL};
+    const char *const argv[] = {
+        "env", "-i", "PATH=" SYSTEM_PATH, "LC_ALL=C.UTF-8", python, "-I", "-B", script, package, program, worker, NULL};
     int status = proc_run(argv, CLOSURE_LIMIT, CLOSURE_MS, &text, error);
 
     if (status < 0)
@@ -141,20 +142,19 @@ static json_t *describe(const json_t *version, const char *environment, bool has
     const json_t *package = json_object_get(version, "package");
     const char *model = json_get_string(version, "model", "");
     cleanup_free char *number = xasprintf("%lld", (long long)json_get_int(version, "version", 0));
-    cleanup_free char *path =
-        environment ? xasprintf("%s/bin:" SYSTEM_PATH, environment) : xstrdup(SYSTEM_PATH);
-    json_t *variables =
-        json_build("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "PATH", path, "HOME", "/tmp", "LANG", "C.UTF-8",
-                   "PYTHONUNBUFFERED", "1", "PYTHONDONTWRITEBYTECODE", "1", "SLIPWAY_DIR", "/slipway", "SLIPWAY_DEVICE",
-                   "cpu", "SLIPWAY_MODEL", model, "SLIPWAY_MODEL_VERSION", number);
+    cleanup_free char *path = environment ? xasprintf("%s/bin:" SYSTEM_PATH, environment) : xstrdup(SYSTEM_PATH);
+    json_t *variables = json_build("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "PATH", path, "HOME", "/tmp",
+                                   "LANG", "C.UTF-8", "PYTHONUNBUFFERED", "1", "PYTHONDONTWRITEBYTECODE", "1",
+                                   "SLIPWAY_DIR", "/slipway", "SLIPWAY_DEVICE", "cpu", "SLIPWAY_MODEL", model,
+                                   "SLIPWAY_MODEL_VERSION", number);
     const char *base = strrchr(model, '/');
 
     if (has_weights)
         json_set_string(variables, "SLIPWAY_WEIGHTS", "/slipway/weights.safetensors");
     return json_build("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:O?, s:O?, s:[s, s], s:s, s:o}", "name",
-                      base ? base + 1 : model, "project", json_get_string(version, "project", "default"), "model", model,
-                      "version", number, "code_weights", json_get_string(version, "code_weights", ""), "platform",
-                      json_get_string(package, "runtime", "python"), "concurrency",
+                      base ? base + 1 : model, "project", json_get_string(version, "project", "default"), "model",
+                      model, "version", number, "code_weights", json_get_string(version, "code_weights", ""),
+                      "platform", json_get_string(package, "runtime", "python"), "concurrency",
                       (json_int_t)json_get_int(package, "concurrency", 1), "inputs", json_object_get(package, "inputs"),
                       "outputs", json_object_get(package, "outputs"), "command", "python3",
                       "/slipway/lib/" WORKER_PROGRAM, "directory", "/slipway/code", "environment", variables);
@@ -181,12 +181,16 @@ static int finish(struct oci_image **image, const json_t *version, const char *o
     const char *const environment[] = {"PATH=" SYSTEM_PATH, NULL};
     cleanup_free char *name = xasprintf("slipway/%s:%lld", json_get_string(version, "model", ""),
                                         (long long)json_get_int(version, "version", 0));
-    cleanup_json json_t *labels = json_build(
-        "{s:s, s:s, s:s}", "org.opencontainers.image.title", json_get_string(version, "model", ""),
-        "org.opencontainers.image.version", json_get_string(version, "code_weights", ""), "slipway.code",
-        json_get_string(version, "code_digest", ""));
-    const struct oci_settings settings = {.name = name, .entrypoint = entrypoint, .environment = environment,
-                                          .directory = "/slipway/code", .user = "65534:65534", .port = "8480/tcp",
+    cleanup_json json_t *labels = json_build("{s:s, s:s, s:s}", "org.opencontainers.image.title",
+                                             json_get_string(version, "model", ""), "org.opencontainers.image.version",
+                                             json_get_string(version, "code_weights", ""), "slipway.code",
+                                             json_get_string(version, "code_digest", ""));
+    const struct oci_settings settings = {.name = name,
+                                          .entrypoint = entrypoint,
+                                          .environment = environment,
+                                          .directory = "/slipway/code",
+                                          .user = "65534:65534",
+                                          .port = "8480/tcp",
                                           .labels = labels};
     cleanup_close int fd = open(output, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 
@@ -217,9 +221,11 @@ int package_image(struct invocation *invocation, const json_t *version, const ch
     cleanup_oci struct oci_image *image = NULL;
 
     if (strcmp(runtime, "python") != 0)
-        return error_set(error, ERROR_UNSUPPORTED, "images are made of models of the runtime python, not '%s'", runtime);
+        return error_set(error, ERROR_UNSUPPORTED, "images are made of models of the runtime python, not '%s'",
+                         runtime);
     library = worker_library_directory(error);
-    if (!library || unpack(zip, code, error) < 0 || find_python(invocation, version, &python, &environment, error) < 0 ||
+    if (!library || unpack(zip, code, error) < 0 ||
+        find_python(invocation, version, &python, &environment, error) < 0 ||
         list_files(python, library, code, program, &lines, error) < 0)
         return -1;
     image = oci_new(scratch, error);

@@ -89,8 +89,7 @@ static void describe(struct strbuf *line, const struct progress *progress, int64
         strbuf_adds(line, "/s");
         if (progress->total > progress->done && seconds > 0.5)
             strbuf_addf(line, "  %s left",
-                        format_duration_ms((int64_t)((double)(progress->total - progress->done) / rate * 1e3),
-                                           buffer));
+                        format_duration_ms((int64_t)((double)(progress->total - progress->done) / rate * 1e3), buffer));
     }
 }
 

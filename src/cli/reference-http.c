@@ -101,8 +101,7 @@ static void put_answer(FILE *out, const struct http_route *route)
     else
         fprintf(out, "Answer: %d", status);
     if (route->response)
-        fprintf(out, ", %s[%s](#%s)", route->paged ? "a page of " : "", route->response->name,
-                route->response->name);
+        fprintf(out, ", %s[%s](#%s)", route->paged ? "a page of " : "", route->response->name, route->response->name);
     else if (route->content_type)
         fprintf(out, ", `%s`", route->content_type);
     fputs(".\n", out);
@@ -139,14 +138,13 @@ void reference_http(FILE *out)
     struct schemas schemas = {.count = 0};
     const char *tag = NULL;
 
-    fprintf(
-        out,
-        "Scopes: view, develop and admin, each with those before it; a token is sent as "
-        "`Authorization: Bearer TOKEN`. Routes of scope view and develop take the query parameter `project`. "
-        "A list is a page: `{\"items\": […], \"next\": cursor or null}`, with the query parameters `limit` "
-        "(%d, at most %d) and `after` (the cursor).\n\nA failure is "
-        "`{\"error\": {\"code\", \"message\"}}`:\n\n| code | status |\n| --- | --- |\n",
-        LIMIT_PAGE_DEFAULT, LIMIT_PAGE);
+    fprintf(out,
+            "Scopes: view, develop and admin, each with those before it; a token is sent as "
+            "`Authorization: Bearer TOKEN`. Routes of scope view and develop take the query parameter `project`. "
+            "A list is a page: `{\"items\": […], \"next\": cursor or null}`, with the query parameters `limit` "
+            "(%d, at most %d) and `after` (the cursor).\n\nA failure is "
+            "`{\"error\": {\"code\", \"message\"}}`:\n\n| code | status |\n| --- | --- |\n",
+            LIMIT_PAGE_DEFAULT, LIMIT_PAGE);
     for (int code = ERROR_NONE + 1; code < ERROR_CODE_COUNT_; code++)
         fprintf(out, "| `%s` | %d |\n", error_code_name(code), http_status_of(code));
     for (const struct http_route *const *table = api_tables; *table; table++) {

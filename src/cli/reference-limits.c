@@ -11,8 +11,7 @@ EMBED(limits, "src/util/limits.h");
  * freed. */
 static char *value_text(const char *text, size_t length)
 {
-    static const char *const units[][2] = {
-        {"* KIB", "KiB"}, {"* MIB", "MiB"}, {"* GIB", "GiB"}, {"* TIB", "TiB"}};
+    static const char *const units[][2] = {{"* KIB", "KiB"}, {"* MIB", "MiB"}, {"* GIB", "GiB"}, {"* TIB", "TiB"}};
     cleanup_free char *value = NULL;
     const char *shift;
 
@@ -68,8 +67,8 @@ void reference_limits(FILE *out)
         if (strncmp(line, "/* -- ", 6) == 0) {
             const char *end = strstr(line, " -- */");
 
-            fprintf(out, "\n## %.*s\n\n| limit | value | of what |\n| --- | --- | --- |\n",
-                    (int)(end - line - 6), line + 6);
+            fprintf(out, "\n## %.*s\n\n| limit | value | of what |\n| --- | --- | --- |\n", (int)(end - line - 6),
+                    line + 6);
         } else if (strncmp(line, "#define ", 8) == 0 && strncmp(line + 9, "IB ", 3) != 0) {
             line = put_limit(out, line);
         }

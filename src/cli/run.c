@@ -180,8 +180,7 @@ static int runs_show(struct invocation *invocation, struct error *error)
     weights_path = http_path("/api/v1/runs/%s/weights", json_get_string(run, "id", ""));
     metrics_path = http_path("/api/v1/runs/%s/metrics", json_get_string(run, "id", ""));
     if (client_list(invocation->client, weights_path, NULL, 0, &weights, error) < 0 ||
-        client_list(invocation->client, metrics_path, json_build("{s:i}", "points", 2), 0, &metrics, error) <
-            0)
+        client_list(invocation->client, metrics_path, json_build("{s:i}", "points", 2), 0, &metrics, error) < 0)
         return -1;
     if (invocation->json) {
         json_object_set(run, "weights", weights);
@@ -190,10 +189,10 @@ static int runs_show(struct invocation *invocation, struct error *error)
         return 0;
     }
     print_object(invocation, show_columns, run);
-    json_array_foreach(metrics, i, item) printf(
-        "%s%s = %.6g (%" PRId64 " values, %.6g to %.6g)\n", i ? "" : "\n", json_get_string(item, "name", ""),
-        json_get_number(item, "last", NAN), json_get_int(item, "count", 0), json_get_number(item, "min", NAN),
-        json_get_number(item, "max", NAN));
+    json_array_foreach(metrics, i, item)
+        printf("%s%s = %.6g (%" PRId64 " values, %.6g to %.6g)\n", i ? "" : "\n", json_get_string(item, "name", ""),
+               json_get_number(item, "last", NAN), json_get_int(item, "count", 0), json_get_number(item, "min", NAN),
+               json_get_number(item, "max", NAN));
     if (json_array_size(weights)) {
         putchar('\n');
         table_print(stdout, weights_columns, weights);
@@ -279,8 +278,8 @@ static int runs_logs(struct invocation *invocation, struct error *error)
         option_int(invocation, "attempt", 1, INT32_MAX, &attempt, error) < 0)
         return -1;
     if (option_flag(invocation, "follow"))
-        return follow_log(invocation, invocation->arguments[0], (int)node, tail,
-                          option_flag(invocation, "timestamps"), error);
+        return follow_log(invocation, invocation->arguments[0], (int)node, tail, option_flag(invocation, "timestamps"),
+                          error);
     snprintf(number, sizeof(number), "%d", (int)node);
     path = http_path("/api/v1/runs/%s/nodes/%s/log", invocation->arguments[0], number);
     query = json_object();
@@ -302,12 +301,10 @@ static void plot_series(const json_t *series)
     cleanup_free char *title = NULL;
     int width = terminal_width(stdout);
 
-    json_array_foreach(points, i, point)
-    {
+    json_array_foreach(points, i, point) {
         const json_t *step = json_array_get(point, 0), *value = json_array_get(point, 2);
 
-        x[i] = json_is_number(step) ? json_number_value(step)
-                                    : (double)json_integer_value(json_array_get(point, 3));
+        x[i] = json_is_number(step) ? json_number_value(step) : (double)json_integer_value(json_array_get(point, 3));
         if (i && x[i] < x[i - 1])
             x[i] = x[i - 1];
         y[i] = json_is_number(value) ? json_number_value(value) : NAN;
@@ -338,8 +335,7 @@ static int runs_metrics(struct invocation *invocation, struct error *error)
     }
     if (json_array_size(items) == 0)
         puts("the run has written no metrics yet");
-    json_array_foreach(items, i, item)
-    {
+    json_array_foreach(items, i, item) {
         if (i)
             putchar('\n');
         plot_series(item);
@@ -412,14 +408,13 @@ static const struct option metric_options[] = {
 
 const struct command run_commands[] = {
     {"run", "SCRIPT|DIR|ZIP [ARGUMENT…]", "run a script, a directory or a zip", run_options, run_run,
-     .details =
-         "A script goes alone, or with the directory that --with names, or with its own directory if a model "
-         "package (slipway.yaml, model.py, model.R) lies beside it. In a directory or zip train.py, main.py "
-         "or "
-         "run.py (or .R, .sh) is run unless --entry says otherwise. Arguments of the script that begin with "
-         "a "
-         "dash come after --.\n\nWith --follow the exit status tells how it ended: 0 succeeded, 1 failed, 7 "
-         "the gate rejected the model, 8 timed out, 130 stopped.",
+     .details = "A script goes alone, or with the directory that --with names, or with its own directory if a model "
+                "package (slipway.yaml, model.py, model.R) lies beside it. In a directory or zip train.py, main.py "
+                "or "
+                "run.py (or .R, .sh) is run unless --entry says otherwise. Arguments of the script that begin with "
+                "a "
+                "dash come after --.\n\nWith --follow the exit status tells how it ended: 0 succeeded, 1 failed, 7 "
+                "the gate rejected the model, 8 timed out, 130 stopped.",
      .examples = "slipway run train.py --data digits --param rate=0.1 --follow\n"
                  "slipway run experiment/ --entry 'python3 -m experiment' --cpus 2 --memory 8G --timeout 5h\n"
                  "slipway run train.py --model vision/digits --gate 'accuracy >= 0.95' -- --verbose"},

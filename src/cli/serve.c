@@ -105,7 +105,8 @@ const struct command serve_commands[] = {
          "Keeps everything in one data directory (--data) and answers on the Unix socket in it, which needs no token "
          "for root and its own user, and on the control port, which always needs one. Runs go on when the daemon "
          "stops. The last line it prints once it answers is 'ready'.",
-     .examples = "slipway serve\n"
-                 "slipway serve --data /srv/slipway --listen '*:8470' --serve '*:8480' --tls-cert c.pem --tls-key k.pem"},
+     .examples =
+         "slipway serve\n"
+         "slipway serve --data /srv/slipway --listen '*:8470' --serve '*:8480' --tls-cert c.pem --tls-key k.pem"},
     {0},
 };

@@ -13,11 +13,9 @@ static char *counts_text(const json_t *counts)
     const char *name;
     json_t *count;
 
-    json_object_foreach((json_t *)counts, name, count)
-    {
+    json_object_foreach((json_t *)counts, name, count) {
         if (json_integer_value(count) > 0)
-            strbuf_addf(&sb, "%s%" JSON_INTEGER_FORMAT " %s", sb.length ? ", " : "",
-                        json_integer_value(count), name);
+            strbuf_addf(&sb, "%s%" JSON_INTEGER_FORMAT " %s", sb.length ? ", " : "", json_integer_value(count), name);
     }
     if (!sb.length)
         strbuf_adds(&sb, "none");

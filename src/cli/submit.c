@@ -13,8 +13,7 @@
 #include "util/parse.h"
 #include "util/xalloc.h"
 
-static int split_pair(const char *option, const char *text, char **ret_key, const char **ret_value,
-                      struct error *error)
+static int split_pair(const char *option, const char *text, char **ret_key, const char **ret_value, struct error *error)
 {
     const char *equals = strchr(text, '=');
 
@@ -183,13 +182,11 @@ int submit_options(const struct invocation *invocation, json_t *body, struct err
 static const struct {
     const char *suffix, *interpreter;
 } interpreters[] = {
-    {".py", "python3"}, {".R", "Rscript"}, {".r", "Rscript"},
-    {".sh", "sh"},      {".pl", "perl"},   {".jl", "julia"},
+    {".py", "python3"}, {".R", "Rscript"}, {".r", "Rscript"}, {".sh", "sh"}, {".pl", "perl"}, {".jl", "julia"},
 };
 
 /* What runs in a directory or zip that is given without --entry: the first that is there. */
-static const char *const usual_names[] = {"train.py", "main.py",  "run.py", "train.R",
-                                          "main.R",   "train.sh", "run.sh"};
+static const char *const usual_names[] = {"train.py", "main.py", "run.py", "train.R", "main.R", "train.sh", "run.sh"};
 
 static json_t *entry_for(const char *name)
 {
@@ -256,8 +253,8 @@ static int relative_name(const char *path, const char *directory, char **ret_nam
 
 static bool has_package(const char *directory)
 {
-    cleanup_free char *manifest = fs_join(directory, "slipway.yaml"),
-                      *python = fs_join(directory, "model.py"), *r = fs_join(directory, "model.R");
+    cleanup_free char *manifest = fs_join(directory, "slipway.yaml"), *python = fs_join(directory, "model.py"),
+                      *r = fs_join(directory, "model.R");
 
     return fs_exists(manifest) || fs_exists(python) || fs_exists(r);
 }
@@ -270,8 +267,8 @@ static char *parent_of(const char *path)
 }
 
 /* A script goes alone; with its directory if it is told so, or if a model package lies there. */
-static int pack_script(const struct invocation *invocation, const char *path, bool executable, int fd,
-                       json_t *body, struct archive_summary *summary, struct error *error)
+static int pack_script(const struct invocation *invocation, const char *path, bool executable, int fd, json_t *body,
+                       struct archive_summary *summary, struct error *error)
 {
     const char *with = option_value(invocation, "with");
     cleanup_free char *parent = parent_of(path), *name = NULL;
@@ -279,9 +276,7 @@ static int pack_script(const struct invocation *invocation, const char *path, bo
     if (!with && has_package(parent))
         with = parent;
     if (!with)
-        return set_entry(body, fs_basename(path), executable, error) < 0
-                   ? -1
-                   : zip_from_file(path, fd, summary, error);
+        return set_entry(body, fs_basename(path), executable, error) < 0 ? -1 : zip_from_file(path, fd, summary, error);
     if (relative_name(path, with, &name, error) < 0 || set_entry(body, name, executable, error) < 0)
         return -1;
     return zip_from_directory(with, fd, summary, error);
@@ -305,8 +300,7 @@ static bool ends_with_zip(const char *path)
     return length > 4 && strcmp(path + length - 4, ".zip") == 0;
 }
 
-static int pack(const struct invocation *invocation, const char *path, json_t *body, int *ret_fd,
-                struct error *error)
+static int pack(const struct invocation *invocation, const char *path, json_t *body, int *ret_fd, struct error *error)
 {
     struct archive_summary summary = {0};
     cleanup_close int fd = -1;

@@ -19,11 +19,10 @@ static const struct {
     const char *state;
     enum terminal_colour colour;
 } state_colours[] = {
-    {"ready", COLOUR_GREEN},    {"running", COLOUR_GREEN},   {"succeeded", COLOUR_GREEN},
-    {"accepted", COLOUR_GREEN}, {"queued", COLOUR_YELLOW},   {"starting", COLOUR_YELLOW},
-    {"warming", COLOUR_YELLOW}, {"building", COLOUR_YELLOW}, {"draining", COLOUR_YELLOW},
-    {"stopped", COLOUR_DIM},    {"failed", COLOUR_RED},      {"lost", COLOUR_RED},
-    {"rejected", COLOUR_RED},   {"bad", COLOUR_RED},
+    {"ready", COLOUR_GREEN},     {"running", COLOUR_GREEN},   {"succeeded", COLOUR_GREEN}, {"accepted", COLOUR_GREEN},
+    {"queued", COLOUR_YELLOW},   {"starting", COLOUR_YELLOW}, {"warming", COLOUR_YELLOW},  {"building", COLOUR_YELLOW},
+    {"draining", COLOUR_YELLOW}, {"stopped", COLOUR_DIM},     {"failed", COLOUR_RED},      {"lost", COLOUR_RED},
+    {"rejected", COLOUR_RED},    {"bad", COLOUR_RED},
 };
 
 static const json_t *look_up(const json_t *object, const char *key)
@@ -50,26 +49,19 @@ static char *text_of(const json_t *value)
     size_t i;
 
     switch (json_typeof(value)) {
-    case JSON_STRING:
-        return text_printable(json_string_value(value));
-    case JSON_TRUE:
-        return xstrdup("yes");
-    case JSON_FALSE:
-        return xstrdup("no");
-    case JSON_INTEGER:
-        return xasprintf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
-    case JSON_REAL:
-        return xasprintf("%.6g", json_real_value(value));
+    case JSON_STRING: return text_printable(json_string_value(value));
+    case JSON_TRUE: return xstrdup("yes");
+    case JSON_FALSE: return xstrdup("no");
+    case JSON_INTEGER: return xasprintf("%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    case JSON_REAL: return xasprintf("%.6g", json_real_value(value));
     case JSON_ARRAY:
-        json_array_foreach((json_t *)value, i, element)
-        {
+        json_array_foreach((json_t *)value, i, element) {
             cleanup_free char *text = json_is_null(element) ? xstrdup("null") : text_of(element);
 
             strbuf_addf(&sb, "%s%s", i ? ", " : "", text);
         }
         return strbuf_detach(&sb, NULL);
-    default:
-        return json_text(value);
+    default: return json_text(value);
     }
 }
 
@@ -102,14 +94,10 @@ static char *text_of_string(enum table_format format, const char *string)
     int64_t wall_ms;
 
     switch (format) {
-    case TABLE_AGE:
-        return clock_parse_ms(string, &wall_ms) < 0 ? NULL : text_of_age(clock_wall_ms() - wall_ms);
-    case TABLE_TIME:
-        return clock_parse_ms(string, &wall_ms) < 0 ? NULL : text_of_time(wall_ms);
-    case TABLE_DIGEST:
-        return strncmp(string, "sha256:", 7) == 0 ? xstrndup(string + 7, 12) : NULL;
-    default:
-        return NULL;
+    case TABLE_AGE: return clock_parse_ms(string, &wall_ms) < 0 ? NULL : text_of_age(clock_wall_ms() - wall_ms);
+    case TABLE_TIME: return clock_parse_ms(string, &wall_ms) < 0 ? NULL : text_of_time(wall_ms);
+    case TABLE_DIGEST: return strncmp(string, "sha256:", 7) == 0 ? xstrndup(string + 7, 12) : NULL;
+    default: return NULL;
     }
 }
 
@@ -118,14 +106,10 @@ static char *text_of_number(enum table_format format, double number)
     char buffer[FORMAT_SIZE];
 
     switch (format) {
-    case TABLE_BYTES:
-        return number < 0 ? NULL : xstrdup(format_bytes((uint64_t)number, buffer));
-    case TABLE_DURATION:
-        return text_of_duration(llround(number));
-    case TABLE_PERCENT:
-        return xasprintf("%.1f %%", number * 100);
-    default:
-        return NULL;
+    case TABLE_BYTES: return number < 0 ? NULL : xstrdup(format_bytes((uint64_t)number, buffer));
+    case TABLE_DURATION: return text_of_duration(llround(number));
+    case TABLE_PERCENT: return xasprintf("%.1f %%", number * 100);
+    default: return NULL;
     }
 }
 
@@ -166,8 +150,7 @@ static void put_blanks(FILE *out, int count)
 }
 
 /* Writes text in exactly `width` cells (less at the end of a line). */
-static void put_cell(FILE *out, const char *text, int width, bool right, bool last,
-                     enum terminal_colour colour)
+static void put_cell(FILE *out, const char *text, int width, bool right, bool last, enum terminal_colour colour)
 {
     int blanks = width - text_width(text);
     size_t length = strlen(text);
@@ -282,7 +265,6 @@ void table_print_object(FILE *out, const struct table_column *columns, const jso
             continue;
         colour = colours ? colour_of(column, text) : COLOUR_NONE;
         put_cell(out, column->title, width, false, false, colours ? COLOUR_BOLD : COLOUR_NONE);
-        fprintf(out, "  %s%s%s\n", terminal_colour(colour), text,
-                colour == COLOUR_NONE ? "" : terminal_colour_off);
+        fprintf(out, "  %s%s%s\n", terminal_colour(colour), text, colour == COLOUR_NONE ? "" : terminal_colour_off);
     }
 }

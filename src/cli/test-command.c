@@ -59,8 +59,7 @@ static int parse_line(struct line *line, const char *text)
     strvec_push(&line->argv, "slipway");
     if (*text)
         strvec_split(&line->argv, text, ' ');
-    return command_parse(tables, (int)line->argv.count, line->argv.items, &line->invocation, &line->what,
-                         &line->error);
+    return command_parse(tables, (int)line->argv.count, line->argv.items, &line->invocation, &line->what, &line->error);
 }
 
 static void release_line(struct line *line)
@@ -116,9 +115,8 @@ static void test_options(void **state)
     uint64_t memory;
     double share;
 
-    assert_ok(parse_line(&line,
-                         "dataset import -vflx a b --param k=1 --param=k=2 --json --seed=7 --memory 1500M "
-                         "--share 0.25 --timeout 5m"),
+    assert_ok(parse_line(&line, "dataset import -vflx a b --param k=1 --param=k=2 --json --seed=7 --memory 1500M "
+                                "--share 0.25 --timeout 5m"),
               &line.error);
     assert_true(line.invocation->json);
     assert_true(option_flag(line.invocation, "verbose"));
@@ -136,8 +134,7 @@ static void test_options(void **state)
     assert_true(share == 0.25);
     assert_ok(option_duration_ms(line.invocation, "timeout", &timeout, &line.error), &line.error);
     assert_int_equal(timeout, 300000);
-    assert_error(option_int(line.invocation, "seed", 0, 5, &seed, &line.error), &line.error, ERROR_INVALID,
-                 "--seed: ");
+    assert_error(option_int(line.invocation, "seed", 0, 5, &seed, &line.error), &line.error, ERROR_INVALID, "--seed: ");
     release_line(&line);
 }
 
@@ -240,12 +237,9 @@ static void test_arity(void **state)
     static const struct {
         const char *arguments;
         int min, max;
-    } rows[] = {{NULL, 0, 0},
-                {"NAME", 1, 1},
-                {"[NAME]", 0, 1},
-                {"NAME FILE…", 2, INT_MAX},
-                {"[FILE…]", 0, INT_MAX},
-                {"A|B [C] [D]", 1, 3}};
+    } rows[] = {
+        {NULL, 0, 0},         {"NAME", 1, 1}, {"[NAME]", 0, 1}, {"NAME FILE…", 2, INT_MAX}, {"[FILE…]", 0, INT_MAX},
+        {"A|B [C] [D]", 1, 3}};
     int min, max;
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {

@@ -46,8 +46,7 @@ static char *reported(const char *hint, bool json)
 
 static void test_report(void **state)
 {
-    cleanup_free char *general = reported(NULL, false), *own = reported("do this", false),
-                      *json = reported("do", true);
+    cleanup_free char *general = reported(NULL, false), *own = reported("do this", false), *json = reported("do", true);
     cleanup_error struct error error = ERROR_INIT;
     cleanup_json json_t *value = json_parse(json, strlen(json), &error);
     const json_t *inner;

@@ -31,9 +31,8 @@ static void test_aligns(void **state)
         {"NOTE", "note"},
         {},
     };
-    cleanup_free char *text = print_rows(columns,
-                                         "[{\"name\":\"größe\",\"version\":3,\"resources\":{\"cpus\":1.5}},"
-                                         " {\"name\":\"x\",\"version\":12,\"note\":\"数字\\u001b[2J\\n\"}]");
+    cleanup_free char *text = print_rows(columns, "[{\"name\":\"größe\",\"version\":3,\"resources\":{\"cpus\":1.5}},"
+                                                  " {\"name\":\"x\",\"version\":12,\"note\":\"数字\\u001b[2J\\n\"}]");
 
     assert_string_equal(text, "NAME   VERSION  CPUS  NOTE\n"
                               "größe        3   1.5  -\n"
@@ -135,9 +134,8 @@ static void test_text_printable(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_aligns),     cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_age),        cmocka_unit_test(test_own_text),
-        cmocka_unit_test(test_text_width), cmocka_unit_test(test_text_printable),
+        cmocka_unit_test(test_aligns),   cmocka_unit_test(test_formats),    cmocka_unit_test(test_age),
+        cmocka_unit_test(test_own_text), cmocka_unit_test(test_text_width), cmocka_unit_test(test_text_printable),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,13 +20,13 @@ static bool is_comparable(enum dtype dtype)
     return dtype != DTYPE_F8_E5M2 && dtype != DTYPE_F8_E4M3;
 }
 
-#define CONVERT(type)                                                                                        \
-    do {                                                                                                     \
-        type v_;                                                                                             \
-        for (size_t i = 0; i < count; i++) {                                                                 \
-            memcpy(&v_, (const char *)data + i * sizeof(v_), sizeof(v_));                                    \
-            ret[i] = (double)v_;                                                                             \
-        }                                                                                                    \
+#define CONVERT(type)                                                                                                  \
+    do {                                                                                                               \
+        type v_;                                                                                                       \
+        for (size_t i = 0; i < count; i++) {                                                                           \
+            memcpy(&v_, (const char *)data + i * sizeof(v_), sizeof(v_));                                              \
+            ret[i] = (double)v_;                                                                                       \
+        }                                                                                                              \
     } while (0)
 
 /* Elements first … first + count as float64. */
@@ -35,37 +35,17 @@ static void convert(enum dtype dtype, const void *tensor, uint64_t first, size_t
     const void *data = (const char *)tensor + first * dtype_size(dtype);
 
     switch (dtype) {
-    case DTYPE_F64:
-        CONVERT(double);
-        break;
-    case DTYPE_F32:
-        CONVERT(float);
-        break;
-    case DTYPE_I8:
-        CONVERT(int8_t);
-        break;
+    case DTYPE_F64: CONVERT(double); break;
+    case DTYPE_F32: CONVERT(float); break;
+    case DTYPE_I8: CONVERT(int8_t); break;
     case DTYPE_BOOL:
-    case DTYPE_U8:
-        CONVERT(uint8_t);
-        break;
-    case DTYPE_I16:
-        CONVERT(int16_t);
-        break;
-    case DTYPE_U16:
-        CONVERT(uint16_t);
-        break;
-    case DTYPE_I32:
-        CONVERT(int32_t);
-        break;
-    case DTYPE_U32:
-        CONVERT(uint32_t);
-        break;
-    case DTYPE_I64:
-        CONVERT(int64_t);
-        break;
-    case DTYPE_U64:
-        CONVERT(uint64_t);
-        break;
+    case DTYPE_U8: CONVERT(uint8_t); break;
+    case DTYPE_I16: CONVERT(int16_t); break;
+    case DTYPE_U16: CONVERT(uint16_t); break;
+    case DTYPE_I32: CONVERT(int32_t); break;
+    case DTYPE_U32: CONVERT(uint32_t); break;
+    case DTYPE_I64: CONVERT(int64_t); break;
+    case DTYPE_U64: CONVERT(uint64_t); break;
     default: /* the 16-bit floats */
         for (size_t i = 0; i < count; i++)
             ret[i] = tensor_value(dtype, data, i);

@@ -28,7 +28,6 @@ struct store;
  *    "tensors": [{"name","status":"same|changed|added|removed|reshaped","dtype","dtype_base","shape",
  *                 "shape_base","elements","relative_l2","cosine","max_abs","nan","nan_base"}]}
  * Numbers that are not finite are null. "nan" counts elements that are NaN or infinite. */
-json_t *compare_weights(const void *data, size_t length, const void *base, size_t base_length,
-                        struct error *error);
+json_t *compare_weights(const void *data, size_t length, const void *base, size_t base_length, struct error *error);
 /* The same by digest. */
 json_t *compare_blobs(struct store *store, const char *digest, const char *base_digest, struct error *error);

@@ -7,8 +7,7 @@
 
 static void set_rows(json_t *object, struct db_rows *rows, int column)
 {
-    json_object_set_new(object, "rows",
-                        db_is_null(rows, column) ? json_null() : json_integer(db_int(rows, column)));
+    json_object_set_new(object, "rows", db_is_null(rows, column) ? json_null() : json_integer(db_int(rows, column)));
 }
 
 json_t *dataset_list(struct db_tx *tx, const char *project, const char *after, int limit, struct error *error)
@@ -17,13 +16,12 @@ json_t *dataset_list(struct db_tx *tx, const char *project, const char *after, i
     cleanup_json json_t *items = json_array();
     int r;
 
-    if (db_query(
-            tx, &rows, error,
-            "SELECT d.name, v.version, (SELECT count(*) FROM dataset_versions n WHERE n.dataset = d.id), "
-            "v.row_count, v.size, v.created_at, v.description FROM datasets d JOIN dataset_versions v "
-            "ON v.dataset = d.id AND v.version = (SELECT max(m.version) FROM dataset_versions m "
-            "WHERE m.dataset = d.id) WHERE d.project = ? AND d.name > ? ORDER BY d.name LIMIT ?",
-            "ssi", project, after ? after : "", (int64_t)limit) < 0)
+    if (db_query(tx, &rows, error,
+                 "SELECT d.name, v.version, (SELECT count(*) FROM dataset_versions n WHERE n.dataset = d.id), "
+                 "v.row_count, v.size, v.created_at, v.description FROM datasets d JOIN dataset_versions v "
+                 "ON v.dataset = d.id AND v.version = (SELECT max(m.version) FROM dataset_versions m "
+                 "WHERE m.dataset = d.id) WHERE d.project = ? AND d.name > ? ORDER BY d.name LIMIT ?",
+                 "ssi", project, after ? after : "", (int64_t)limit) < 0)
         return NULL;
     while ((r = db_next(&rows, error)) > 0) {
         json_t *item = json_object();
@@ -106,11 +104,10 @@ json_t *dataset_describe(struct db_tx *tx, const struct dataset_info *info, stru
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_json json_t *object = json_object();
 
-    if (db_query(
-            tx, &rows, error,
-            "SELECT description, created_at, created_by, row_count, schema, lineage FROM dataset_versions "
-            "WHERE id = ?",
-            "i", info->id) < 0)
+    if (db_query(tx, &rows, error,
+                 "SELECT description, created_at, created_by, row_count, schema, lineage FROM dataset_versions "
+                 "WHERE id = ?",
+                 "i", info->id) < 0)
         return NULL;
     if (db_next(&rows, error) <= 0) {
         if (!error_is_set(error))
@@ -127,8 +124,7 @@ json_t *dataset_describe(struct db_tx *tx, const struct dataset_info *info, stru
     set_rows(object, &rows, 3);
     json_set_int(object, "size", info->size);
     json_object_set_new(object, "files", describe_files(info));
-    if (set_column(object, "schema", &rows, 4, error) < 0 ||
-        set_column(object, "lineage", &rows, 5, error) < 0)
+    if (set_column(object, "schema", &rows, 4, error) < 0 || set_column(object, "lineage", &rows, 5, error) < 0)
         return NULL;
     return steal_ptr(object);
 }

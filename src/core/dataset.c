@@ -33,8 +33,8 @@ static void add_similar(struct db_tx *tx, const char *project, const char *name,
 
     if (db_query(tx, &rows, NULL,
                  "SELECT name FROM datasets WHERE project = ? AND name GLOB ? AND EXISTS "
-                 "(SELECT 1 FROM dataset_versions v WHERE v.dataset = datasets.id) ORDER BY name LIMIT 5", "ss",
-                 project, pattern) < 0)
+                 "(SELECT 1 FROM dataset_versions v WHERE v.dataset = datasets.id) ORDER BY name LIMIT 5",
+                 "ss", project, pattern) < 0)
         return;
     while (db_next(&rows, NULL) > 0) {
         strbuf_addf(message, "%s%s", before, db_text(&rows, 0));
@@ -43,8 +43,8 @@ static void add_similar(struct db_tx *tx, const char *project, const char *name,
 }
 
 /* The dataset's row and its newest version that is there (0: none). ERROR_NOT_FOUND. */
-static int find_dataset(struct db_tx *tx, const char *project, const char *name, int64_t *ret_id,
-                        int64_t *ret_newest, struct error *error)
+static int find_dataset(struct db_tx *tx, const char *project, const char *name, int64_t *ret_id, int64_t *ret_newest,
+                        struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_strbuf struct strbuf similar = STRBUF_INIT(1024);
@@ -64,8 +64,7 @@ static int find_dataset(struct db_tx *tx, const char *project, const char *name,
         return 0;
     }
     add_similar(tx, project, name, &similar);
-    return error_set(error, ERROR_NOT_FOUND, "dataset %s does not exist in project %s%s", name, project,
-                     similar.data);
+    return error_set(error, ERROR_NOT_FOUND, "dataset %s does not exist in project %s%s", name, project, similar.data);
 }
 
 static int load_files(struct db_tx *tx, struct dataset_info *info, struct error *error)
@@ -74,9 +73,8 @@ static int load_files(struct db_tx *tx, struct dataset_info *info, struct error 
     size_t capacity = 0;
     int r;
 
-    if (db_query(tx, &rows, error,
-                 "SELECT name, digest, size FROM dataset_files WHERE version_id = ? ORDER BY name", "i",
-                 info->id) < 0)
+    if (db_query(tx, &rows, error, "SELECT name, digest, size FROM dataset_files WHERE version_id = ? ORDER BY name",
+                 "i", info->id) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
         struct dataset_file *file;
@@ -96,24 +94,22 @@ static int load_files(struct db_tx *tx, struct dataset_info *info, struct error 
 }
 
 /* One version by its dataset's row. */
-static int load_version(struct db_tx *tx, const char *project, const char *name, int64_t dataset,
-                        int64_t version, int64_t newest, struct dataset_info *ret_info, struct error *error)
+static int load_version(struct db_tx *tx, const char *project, const char *name, int64_t dataset, int64_t version,
+                        int64_t newest, struct dataset_info *ret_info, struct error *error)
 {
     cleanup_dataset_info struct dataset_info info = DATASET_INFO_INIT;
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
 
-    if (db_query(tx, &rows, error,
-                 "SELECT id, row_count, size FROM dataset_versions WHERE dataset = ? AND version = ?", "ii",
-                 dataset, version) < 0)
+    if (db_query(tx, &rows, error, "SELECT id, row_count, size FROM dataset_versions WHERE dataset = ? AND version = ?",
+                 "ii", dataset, version) < 0)
         return -1;
     r = db_next(&rows, error);
     if (r < 0)
         return -1;
     if (r == 0)
-        return error_set(error, ERROR_NOT_FOUND,
-                         "dataset %s@%" PRId64 " does not exist; the newest is %s@%" PRId64, name, version,
-                         name, newest);
+        return error_set(error, ERROR_NOT_FOUND, "dataset %s@%" PRId64 " does not exist; the newest is %s@%" PRId64,
+                         name, version, name, newest);
     info.id = db_int(&rows, 0);
     info.rows = db_is_null(&rows, 1) ? -1 : db_int(&rows, 1);
     info.size = db_int(&rows, 2);
@@ -154,8 +150,7 @@ int dataset_resolve(struct db_tx *tx, const char *project, const char *text, str
     if (find_dataset(tx, project, ref.name, &dataset, &newest, error) < 0)
         return -1;
     version = newest;
-    if (ref.version && strcmp(ref.version, "latest") != 0 &&
-        parse_int(ref.version, 1, INT64_MAX, &version, error) < 0)
+    if (ref.version && strcmp(ref.version, "latest") != 0 && parse_int(ref.version, 1, INT64_MAX, &version, error) < 0)
         return error_wrap(error, "dataset %s", text);
     return load_version(tx, project, ref.name, dataset, version, newest, ret_info, error);
 }
@@ -172,14 +167,12 @@ static int check_create(const struct dataset_create *create, struct error *error
     if (create->n_files == 0)
         return error_set(error, ERROR_INVALID, "a version of a dataset needs at least one file");
     if (create->n_files > LIMIT_ARCHIVE_FILES)
-        return error_set(error, ERROR_TOO_LARGE, "a version of a dataset has at most %d files",
-                         LIMIT_ARCHIVE_FILES);
+        return error_set(error, ERROR_TOO_LARGE, "a version of a dataset has at most %d files", LIMIT_ARCHIVE_FILES);
     for (size_t i = 0; i < create->n_files; i++)
         if (!fs_is_safe_name(create->files[i].name))
-            return error_set(
-                error, ERROR_INVALID,
-                "'%.200s' is not a name for a file of a dataset: it must be relative, without '..'",
-                create->files[i].name);
+            return error_set(error, ERROR_INVALID,
+                             "'%.200s' is not a name for a file of a dataset: it must be relative, without '..'",
+                             create->files[i].name);
     return 0;
 }
 
@@ -190,19 +183,16 @@ static int take_number(struct db_tx *tx, const struct dataset_create *create, in
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int64_t projects;
 
-    if (db_query_int(tx, &projects, error, "SELECT count(*) FROM projects WHERE name = ?", "s",
-                     create->project) < 0)
+    if (db_query_int(tx, &projects, error, "SELECT count(*) FROM projects WHERE name = ?", "s", create->project) < 0)
         return -1;
     if (!projects)
         return error_set(error, ERROR_NOT_FOUND, "project %s does not exist", create->project);
-    if (db_exec(tx, error,
-                "INSERT INTO datasets (project, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+    if (db_exec(tx, error, "INSERT INTO datasets (project, name, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                 "ssi", create->project, create->name, now) < 0 ||
-        db_exec(tx, error,
-                "UPDATE datasets SET last_version = last_version + 1 WHERE project = ? AND name = ?", "ss",
+        db_exec(tx, error, "UPDATE datasets SET last_version = last_version + 1 WHERE project = ? AND name = ?", "ss",
                 create->project, create->name) < 0 ||
-        db_query(tx, &rows, error, "SELECT id, last_version FROM datasets WHERE project = ? AND name = ?",
-                 "ss", create->project, create->name) < 0 ||
+        db_query(tx, &rows, error, "SELECT id, last_version FROM datasets WHERE project = ? AND name = ?", "ss",
+                 create->project, create->name) < 0 ||
         db_next(&rows, error) <= 0)
         return -1;
     *ret_id = db_int(&rows, 0);
@@ -210,17 +200,15 @@ static int take_number(struct db_tx *tx, const struct dataset_create *create, in
     return 0;
 }
 
-static int insert_files(struct db_tx *tx, int64_t id, const struct dataset_create *create,
-                        struct error *error)
+static int insert_files(struct db_tx *tx, int64_t id, const struct dataset_create *create, struct error *error)
 {
     for (size_t i = 0; i < create->n_files; i++) {
         const struct dataset_file *file = &create->files[i];
         char digest[DIGEST_TEXT_SIZE];
         cleanup_error struct error cause = ERROR_INIT;
 
-        if (db_exec(tx, &cause,
-                    "INSERT INTO dataset_files (version_id, name, digest, size) VALUES (?, ?, ?, ?)", "issi",
-                    id, file->name, digest_format(&file->digest, digest), (int64_t)file->size) == 0)
+        if (db_exec(tx, &cause, "INSERT INTO dataset_files (version_id, name, digest, size) VALUES (?, ?, ?, ?)",
+                    "issi", id, file->name, digest_format(&file->digest, digest), (int64_t)file->size) == 0)
             continue;
         if (cause.code == ERROR_EXISTS)
             return error_set(error, ERROR_INVALID, "two files are called '%.200s'", file->name);
@@ -231,14 +219,12 @@ static int insert_files(struct db_tx *tx, int64_t id, const struct dataset_creat
 }
 
 /* Parents are kept with their project, so that they mean the same whoever reads them. */
-static int insert_parents(struct db_tx *tx, int64_t id, const struct dataset_create *create,
-                          struct error *error)
+static int insert_parents(struct db_tx *tx, int64_t id, const struct dataset_create *create, struct error *error)
 {
     json_t *parents = json_object_get(create->lineage, "parents"), *parent;
     size_t i;
 
-    json_array_foreach(parents, i, parent)
-    {
+    json_array_foreach(parents, i, parent) {
         cleanup_dataset_info struct dataset_info info = DATASET_INFO_INIT;
         cleanup_free char *address = NULL;
 
@@ -247,15 +233,15 @@ static int insert_parents(struct db_tx *tx, int64_t id, const struct dataset_cre
         if (dataset_resolve(tx, create->project, json_string_value(parent), &info, error) < 0)
             return error_wrap(error, "parent");
         address = xasprintf("%s:%s", info.project, info.address);
-        if (db_exec(tx, error, "INSERT OR IGNORE INTO dataset_parents (version_id, parent) VALUES (?, ?)",
-                    "is", id, address) < 0)
+        if (db_exec(tx, error, "INSERT OR IGNORE INTO dataset_parents (version_id, parent) VALUES (?, ?)", "is", id,
+                    address) < 0)
             return -1;
     }
     return 0;
 }
 
-static int append_event(struct db_tx *tx, const struct dataset_info *info, const char *type,
-                        const char *actor, struct error *error)
+static int append_event(struct db_tx *tx, const struct dataset_info *info, const char *type, const char *actor,
+                        struct error *error)
 {
     cleanup_free char *subject = xasprintf("dataset/%s", info->address);
     cleanup_json json_t *data = json_object(), *files = json_array();
@@ -270,11 +256,10 @@ static int append_event(struct db_tx *tx, const struct dataset_info *info, const
                                                 digest_format(&info->files[i].digest, digest)));
     }
     json_object_set(data, "files", files);
-    return journal_append(
-        tx,
-        &(struct journal_event){
-            .type = type, .subject = subject, .project = info->project, .actor = actor, .data = data},
-        NULL, error);
+    return journal_append(tx,
+                          &(struct journal_event){
+                              .type = type, .subject = subject, .project = info->project, .actor = actor, .data = data},
+                          NULL, error);
 }
 
 int dataset_create(struct db_tx *tx, const struct dataset_create *create, struct dataset_info *ret_info,
@@ -288,12 +273,11 @@ int dataset_create(struct db_tx *tx, const struct dataset_create *create, struct
         return -1;
     for (size_t i = 0; i < create->n_files; i++)
         size += create->files[i].size;
-    if (db_exec(
-            tx, error,
-            "INSERT INTO dataset_versions (dataset, version, description, size, row_count, schema, lineage, "
-            "created_at, created_by) VALUES (?, ?, ?, ?, nullif(?, -1), ?, ?, ?, ?)",
-            "iisiijjis", dataset, version, create->description ? create->description : "", (int64_t)size,
-            create->rows, create->schema, create->lineage, now, create->actor ? create->actor : "system") < 0)
+    if (db_exec(tx, error,
+                "INSERT INTO dataset_versions (dataset, version, description, size, row_count, schema, lineage, "
+                "created_at, created_by) VALUES (?, ?, ?, ?, nullif(?, -1), ?, ?, ?, ?)",
+                "iisiijjis", dataset, version, create->description ? create->description : "", (int64_t)size,
+                create->rows, create->schema, create->lineage, now, create->actor ? create->actor : "system") < 0)
         return -1;
     id = db_last_id(tx);
     if (insert_files(tx, id, create, error) < 0 || insert_parents(tx, id, create, error) < 0 ||
@@ -309,8 +293,8 @@ int dataset_create(struct db_tx *tx, const struct dataset_create *create, struct
 
 /* -- use -- */
 
-int dataset_use(struct db_tx *tx, const struct dataset_info *info, const char *kind, const char *address,
-                bool active, struct error *error)
+int dataset_use(struct db_tx *tx, const struct dataset_info *info, const char *kind, const char *address, bool active,
+                struct error *error)
 {
     return db_exec(tx, error,
                    "INSERT INTO dataset_uses (version_id, kind, address, active) VALUES (?, ?, ?, ?) "
@@ -320,8 +304,7 @@ int dataset_use(struct db_tx *tx, const struct dataset_info *info, const char *k
 
 int dataset_release(struct db_tx *tx, const char *kind, const char *address, struct error *error)
 {
-    return db_exec(tx, error, "UPDATE dataset_uses SET active = 0 WHERE kind = ? AND address = ?", "ss", kind,
-                   address);
+    return db_exec(tx, error, "UPDATE dataset_uses SET active = 0 WHERE kind = ? AND address = ?", "ss", kind, address);
 }
 
 /* -- remove -- */
@@ -357,8 +340,7 @@ static int check_uses(struct db_tx *tx, const struct dataset_info *info, bool fo
 static int remove_version(struct db_tx *tx, const struct dataset_info *info, bool force, const char *actor,
                           struct error *error)
 {
-    if (check_uses(tx, info, force, error) < 0 ||
-        append_event(tx, info, "slipway.dataset.removed", actor, error) < 0)
+    if (check_uses(tx, info, force, error) < 0 || append_event(tx, info, "slipway.dataset.removed", actor, error) < 0)
         return -1;
     return db_exec(tx, error, "DELETE FROM dataset_versions WHERE id = ?", "i", info->id);
 }
@@ -383,9 +365,8 @@ int dataset_remove(struct db_tx *tx, const char *project, const char *text, bool
     if (find_dataset(tx, project, ref.name, &dataset, &newest, error) < 0)
         return -1;
     /* The row of the dataset stays: it remembers the numbers that were used. */
-    while (db_query_int(tx, &version, error,
-                        "SELECT ifnull(max(version), 0) FROM dataset_versions WHERE dataset = ?", "i",
-                        dataset) == 0) {
+    while (db_query_int(tx, &version, error, "SELECT ifnull(max(version), 0) FROM dataset_versions WHERE dataset = ?",
+                        "i", dataset) == 0) {
         cleanup_dataset_info struct dataset_info info = DATASET_INFO_INIT;
 
         if (version == 0)

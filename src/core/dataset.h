@@ -40,10 +40,7 @@ struct dataset_info {
     size_t n_files;
 };
 
-#define DATASET_INFO_INIT                                                                                    \
-    {                                                                                                        \
-        0                                                                                                    \
-    }
+#define DATASET_INFO_INIT {0}
 void dataset_info_release(struct dataset_info *info);
 #define cleanup_dataset_info CLEANUP(dataset_info_release)
 
@@ -71,8 +68,8 @@ int dataset_create(struct db_tx *tx, const struct dataset_create *create, struct
 
 /* Records that something uses the version: kind "run", "model", "endpoint"; its address ("0190…",
  * "vision/digits@7"). Recording it twice is fine. Active: must stay while the use lasts. */
-int dataset_use(struct db_tx *tx, const struct dataset_info *info, const char *kind, const char *address,
-                bool active, struct error *error);
+int dataset_use(struct db_tx *tx, const struct dataset_info *info, const char *kind, const char *address, bool active,
+                struct error *error);
 /* The use is over; it stays as lineage. */
 int dataset_release(struct db_tx *tx, const char *kind, const char *address, struct error *error);
 
@@ -83,8 +80,7 @@ int dataset_remove(struct db_tx *tx, const char *project, const char *text, bool
 
 /* The newest version of each dataset with summary: [{"name","project","version","versions","rows","size",
  * "created_at","description"}…] by name, after `after` (NULL: from the start). */
-json_t *dataset_list(struct db_tx *tx, const char *project, const char *after, int limit,
-                     struct error *error);
+json_t *dataset_list(struct db_tx *tx, const char *project, const char *after, int limit, struct error *error);
 /* All versions of one, newest first, below `before` (0: from the newest). */
 json_t *dataset_versions(struct db_tx *tx, const char *project, const char *name, int64_t before, int limit,
                          struct error *error);

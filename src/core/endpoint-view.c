@@ -3,19 +3,24 @@
 #include "util/xalloc.h"
 
 /* One version of a route: {"version","code_weights"}. */
-#define ROUTE(role)                                                                                              \
-    "(SELECT json_object('version', v.number, 'code_weights', v.code || ifnull('.' || v.weights, '')) "          \
-    "FROM endpoint_routes r JOIN model_versions v ON v.id = r.version WHERE r.endpoint = e.id AND r.role = '" role \
+#define ROUTE(role)                                                                                                    \
+    "(SELECT json_object('version', v.number, 'code_weights', v.code || ifnull('.' || v.weights, '')) "                \
+    "FROM endpoint_routes r JOIN model_versions v ON v.id = r.version WHERE r.endpoint = e.id AND r.role = '" role     \
     "')"
 
-#define ENDPOINT_SELECT                                                                                          \
-    "SELECT e.name, e.project, m.name, e.follow, e.options, e.desired, " ROUTE("live") ", " ROUTE("standby") ", "  \
-    ROUTE("next") ", (SELECT json_group_array(json_object('id', r.id, 'version', v.number, 'code_weights', "      \
-    "v.code || ifnull('.' || v.weights, ''), 'state', r.state, 'reason', r.reason, 'message', r.message)) "       \
-    "FROM replicas r JOIN model_versions v ON v.id = r.version WHERE r.endpoint = e.id), "                        \
-    "(SELECT json_object('id', d.id, 'kind', d.kind, 'version', d.version, 'state', d.state, 'message', d.message) " \
-    "FROM deployments d WHERE d.endpoint = e.id ORDER BY d.id DESC LIMIT 1), e.created_at, e.created_by "         \
-    "FROM endpoints e JOIN models m ON m.id = e.model "
+#define ENDPOINT_SELECT                                                                                                \
+    "SELECT e.name, e.project, m.name, e.follow, e.options, e.desired, " ROUTE("live") ", " ROUTE(                     \
+        "standby") ", " ROUTE("next") ", (SELECT json_group_array(json_object('id', r.id, 'version', v.number, "       \
+                                      "'code_weights', "                                                               \
+                                      "v.code || ifnull('.' || v.weights, ''), 'state', r.state, 'reason', r.reason, " \
+                                      "'message', r.message)) "                                                        \
+                                      "FROM replicas r JOIN model_versions v ON v.id = r.version WHERE r.endpoint = "  \
+                                      "e.id), "                                                                        \
+                                      "(SELECT json_object('id', d.id, 'kind', d.kind, 'version', d.version, "         \
+                                      "'state', d.state, 'message', d.message) "                                       \
+                                      "FROM deployments d WHERE d.endpoint = e.id ORDER BY d.id DESC LIMIT 1), "       \
+                                      "e.created_at, e.created_by "                                                    \
+                                      "FROM endpoints e JOIN models m ON m.id = e.model "
 
 /* What there is to say in one word, from the replicas of the live version and the newest deployment. */
 static const char *state_of(const char *desired, const json_t *live, const json_t *next, const json_t *replicas)
@@ -27,7 +32,7 @@ static const char *state_of(const char *desired, const json_t *live, const json_
 
     if (strcmp(desired, "removed") == 0)
         return "draining";
-    json_array_foreach (replicas, i, replica) {
+    json_array_foreach(replicas, i, replica) {
         const char *state = json_get_string(replica, "state", "");
 
         if (json_get_int(replica, "version", -1) != number)
@@ -106,8 +111,8 @@ json_t *endpoint_list(struct db_tx *tx, const char *project, const char *after, 
     return r < 0 ? NULL : steal_ptr(endpoints);
 }
 
-#define DEPLOYMENT_SELECT                                                                                    \
-    "SELECT d.id, e.name, d.kind, d.version, d.previous, d.state, d.message, d.actor, d.created_at, d.ready_at, " \
+#define DEPLOYMENT_SELECT                                                                                              \
+    "SELECT d.id, e.name, d.kind, d.version, d.previous, d.state, d.message, d.actor, d.created_at, d.ready_at, "      \
     "d.switched_at, d.switch_us FROM deployments d JOIN endpoints e ON e.id = d.endpoint "
 
 static void set_time_or_null(json_t *object, const char *key, struct db_rows *rows, int column)
@@ -138,8 +143,8 @@ json_t *endpoint_deployments(struct db_tx *tx, const char *project, const char *
 
     if (!endpoint ||
         db_query(tx, &rows, error,
-                 DEPLOYMENT_SELECT "WHERE e.name = ?1 AND (?2 = 0 OR d.id < ?2) ORDER BY d.id DESC LIMIT ?3", "sii", name,
-                 before, (int64_t)limit) < 0)
+                 DEPLOYMENT_SELECT "WHERE e.name = ?1 AND (?2 = 0 OR d.id < ?2) ORDER BY d.id DESC LIMIT ?3", "sii",
+                 name, before, (int64_t)limit) < 0)
         return NULL;
     while ((r = db_next(&rows, error)) > 0)
         json_array_append_new(deployments, read_deployment(&rows));

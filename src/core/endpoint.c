@@ -13,8 +13,8 @@ static const struct state_row replica_rows[] = {
     [REPLICA_WARMING] = {"warming", STATE_BIT(REPLICA_READY) | STATE_BIT(REPLICA_STARTING) |
                                         STATE_BIT(REPLICA_DRAINING) | STATE_BIT(REPLICA_STOPPED) |
                                         STATE_BIT(REPLICA_FAILED)},
-    [REPLICA_READY] = {"ready", STATE_BIT(REPLICA_DRAINING) | STATE_BIT(REPLICA_STARTING) |
-                                    STATE_BIT(REPLICA_STOPPED) | STATE_BIT(REPLICA_FAILED)},
+    [REPLICA_READY] = {"ready", STATE_BIT(REPLICA_DRAINING) | STATE_BIT(REPLICA_STARTING) | STATE_BIT(REPLICA_STOPPED) |
+                                    STATE_BIT(REPLICA_FAILED)},
     [REPLICA_DRAINING] = {"draining", STATE_BIT(REPLICA_STOPPED) | STATE_BIT(REPLICA_FAILED)},
     [REPLICA_STOPPED] = {"stopped", 0},
     [REPLICA_FAILED] = {"failed", 0},
@@ -95,14 +95,13 @@ static int set_role(struct db_tx *tx, int64_t endpoint, int64_t version, const c
 
 static int number_of(struct db_tx *tx, int64_t version, int64_t *ret_number, struct error *error)
 {
-    return db_query_int(tx, ret_number, error, "SELECT ifnull((SELECT number FROM model_versions WHERE id = ?), 0)", "i",
-                        version);
+    return db_query_int(tx, ret_number, error, "SELECT ifnull((SELECT number FROM model_versions WHERE id = ?), 0)",
+                        "i", version);
 }
 
 static int supersede(struct db_tx *tx, int64_t endpoint, struct error *error)
 {
-    if (db_exec(tx, error,
-                "UPDATE deployments SET state = 'superseded' WHERE endpoint = ? AND state = 'pending'", "i",
+    if (db_exec(tx, error, "UPDATE deployments SET state = 'superseded' WHERE endpoint = ? AND state = 'pending'", "i",
                 endpoint) < 0)
         return -1;
     return db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ? AND role = 'next'", "i", endpoint);
@@ -123,8 +122,8 @@ static int add_deployment(struct db_tx *tx, int64_t endpoint, const char *kind, 
 static json_t *options_json(const struct endpoint_options *o)
 {
     return json_build("{s:I, s:I, s:I, s:b, s:f, s:I, s:I}", "timeout_ms", (json_int_t)o->timeout_ms, "queue",
-                      (json_int_t)o->queue, "replicas", (json_int_t)o->replicas, "public", o->is_public, "cpus", o->cpus,
-                      "memory", (json_int_t)o->memory, "concurrency", (json_int_t)o->concurrency);
+                      (json_int_t)o->queue, "replicas", (json_int_t)o->replicas, "public", o->is_public, "cpus",
+                      o->cpus, "memory", (json_int_t)o->memory, "concurrency", (json_int_t)o->concurrency);
 }
 
 void endpoint_options_read(const json_t *json, struct endpoint_options *ret)
@@ -148,8 +147,10 @@ static int check_free(struct db_tx *tx, const char *name, struct error *error)
     if (db_query_int(tx, &count, error, "SELECT count(*) FROM endpoints WHERE name = ?", "s", name) < 0)
         return -1;
     if (count)
-        return error_set(error, ERROR_EXISTS, "an endpoint '%s' exists already (names are shared by all projects, as "
-                                              "they are part of a URL), or is just being removed", name);
+        return error_set(error, ERROR_EXISTS,
+                         "an endpoint '%s' exists already (names are shared by all projects, as "
+                         "they are part of a URL), or is just being removed",
+                         name);
     if (db_query_int(tx, &count, error, "SELECT count(*) FROM endpoints", "") < 0)
         return -1;
     if (count >= LIMIT_ENDPOINTS)
@@ -307,8 +308,7 @@ int endpoint_switch(struct db_tx *tx, int64_t deployment, struct error *error)
         return -1;
     if (next) {
         if (db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ? AND role = 'standby'", "i", e.id) < 0 ||
-            (live && set_role(tx, e.id, live, "standby", error) < 0) ||
-            set_role(tx, e.id, next, "live", error) < 0)
+            (live && set_role(tx, e.id, live, "standby", error) < 0) || set_role(tx, e.id, next, "live", error) < 0)
             return -1;
     }
     return db_exec(tx, error, "UPDATE deployments SET ready_at = ? WHERE id = ?", "ii", clock_wall_ms(), deployment);
@@ -406,8 +406,8 @@ int replica_set_state(struct db_tx *tx, const char *id, enum replica_state state
     if (present == (int)state)
         return 0;
     if (state_check(&replica_states, present, state, error) < 0 ||
-        db_exec(tx, error, "UPDATE replicas SET state = ?, reason = ?, message = ?, updated_at = ? WHERE id = ?", "sssis",
-                state_name(&replica_states, state), reason, message, clock_wall_ms(), id) < 0)
+        db_exec(tx, error, "UPDATE replicas SET state = ?, reason = ?, message = ?, updated_at = ? WHERE id = ?",
+                "sssis", state_name(&replica_states, state), reason, message, clock_wall_ms(), id) < 0)
         return -1;
     return announce_replica(tx, id, state, reason, message, error);
 }

@@ -55,15 +55,14 @@ int endpoint_create(struct db_tx *tx, const char *project, const char *name, con
                     struct error *error);
 /* Makes the version `next`; a pending deployment is superseded. kind: "deploy", "follow". For a
  * version that is live or on its way already it is the deployment that made it so, and nothing changes. */
-int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version, const char *kind,
-                    const char *actor, int64_t *ret_deployment, struct error *error);
+int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
+                    const char *kind, const char *actor, int64_t *ret_deployment, struct error *error);
 /* Swaps live and standby, and supersedes a pending deployment. ERROR_CONFLICT without a standby. If the
  * endpoint follows an alias, the alias goes back too. */
 int endpoint_rollback(struct db_tx *tx, const char *project, const char *name, const char *actor,
                       int64_t *ret_deployment, struct error *error);
 /* Marks it for removal; serving drains it and calls endpoint_delete(). */
-int endpoint_remove(struct db_tx *tx, const char *project, const char *name, const char *actor,
-                    struct error *error);
+int endpoint_remove(struct db_tx *tx, const char *project, const char *name, const char *actor, struct error *error);
 int endpoint_delete(struct db_tx *tx, int64_t id, struct error *error);
 
 /* A deployment whose replica is ready: next becomes live, live becomes standby, an older standby goes. */

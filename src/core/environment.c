@@ -26,15 +26,12 @@ static const struct schema_field create_fields[] = {
      .doc = "the same for runs with GPUs (as requirements)"},
     {},
 };
-const struct schema environment_create_schema = {"EnvironmentCreate", create_fields,
-                                                 "a new environment version"};
+const struct schema environment_create_schema = {"EnvironmentCreate", create_fields, "a new environment version"};
 
 static const struct schema_field variant_fields[] = {
-    {"digest", SCHEMA_STRING, SCHEMA_REQUIRED,
-     .doc = "identity of the build: requirements, interpreter, machine"},
+    {"digest", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "identity of the build: requirements, interpreter, machine"},
     {"requirements", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {"state", SCHEMA_STRING, SCHEMA_REQUIRED | SCHEMA_NULLABLE,
-     .doc = "building, ready, failed; null: not asked for"},
+    {"state", SCHEMA_STRING, SCHEMA_REQUIRED | SCHEMA_NULLABLE, .doc = "building, ready, failed; null: not asked for"},
     {"reason", SCHEMA_STRING, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
     {"message", SCHEMA_STRING, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
     {"size", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "bytes on disk"},
@@ -98,8 +95,7 @@ static void normalise(const char *requirements, struct strbuf *text)
     }
 }
 
-void environment_digest(const char *requirements, const char *python,
-                        char ret_digest[ENVIRONMENT_DIGEST_SIZE])
+void environment_digest(const char *requirements, const char *python, char ret_digest[ENVIRONMENT_DIGEST_SIZE])
 {
     cleanup_strbuf struct strbuf text = STRBUF_INIT(2 * LIMIT_REQUIREMENTS);
     struct digest digest;
@@ -115,14 +111,13 @@ static int append_event(struct db_tx *tx, const char *project, const char *subje
 {
     cleanup_free char *type = xasprintf("slipway.environment.%s", what);
     cleanup_free char *subject = xasprintf("environment/%s", subject_name);
-    struct journal_event event = {
-        .type = type, .subject = subject, .project = project, .actor = actor, .data = data};
+    struct journal_event event = {.type = type, .subject = subject, .project = project, .actor = actor, .data = data};
 
     return journal_append(tx, &event, NULL, error);
 }
 
-static int newest(struct db_tx *tx, const char *project, const char *name, int *ret_version, char cpu[],
-                  char gpu[], struct error *error)
+static int newest(struct db_tx *tx, const char *project, const char *name, int *ret_version, char cpu[], char gpu[],
+                  struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
@@ -142,8 +137,8 @@ static int newest(struct db_tx *tx, const char *project, const char *name, int *
 }
 
 int environment_create(struct db_tx *tx, const char *project, const char *actor, const char *name,
-                       const char *requirements_cpu, const char *requirements_gpu, const char *python,
-                       int *ret_version, struct error *error)
+                       const char *requirements_cpu, const char *requirements_gpu, const char *python, int *ret_version,
+                       struct error *error)
 {
     char cpu[ENVIRONMENT_DIGEST_SIZE], gpu[ENVIRONMENT_DIGEST_SIZE];
     char old_cpu[ENVIRONMENT_DIGEST_SIZE], old_gpu[ENVIRONMENT_DIGEST_SIZE];
@@ -169,12 +164,11 @@ int environment_create(struct db_tx *tx, const char *project, const char *actor,
     }
 
     version++;
-    if (db_exec(
-            tx, error,
-            "INSERT INTO environments (project, name, version, kind, requirements_cpu, requirements_gpu, "
-            "digest_cpu, digest_gpu, created_at, created_by) VALUES (?, ?, ?, 'python', ?, ?, ?, ?, ?, ?)",
-            "ssissssis", project, name, (int64_t)version, requirements_cpu, requirements_gpu, cpu, gpu,
-            clock_wall_ms(), actor ? actor : "system") < 0)
+    if (db_exec(tx, error,
+                "INSERT INTO environments (project, name, version, kind, requirements_cpu, requirements_gpu, "
+                "digest_cpu, digest_gpu, created_at, created_by) VALUES (?, ?, ?, 'python', ?, ?, ?, ?, ?, ?)",
+                "ssissssis", project, name, (int64_t)version, requirements_cpu, requirements_gpu, cpu, gpu,
+                clock_wall_ms(), actor ? actor : "system") < 0)
         return -1;
     address = xasprintf("%s@%d", name, version);
     data = json_build("{s:s, s:s}", "cpu", cpu, "gpu", gpu);
@@ -199,8 +193,8 @@ static int split_address(const char *address, char **ret_name, int64_t *ret_vers
     return 0;
 }
 
-int environment_load(struct db_tx *tx, const char *project, const char *address,
-                     struct environment *ret_environment, struct error *error)
+int environment_load(struct db_tx *tx, const char *project, const char *address, struct environment *ret_environment,
+                     struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_free char *name = NULL;
@@ -209,11 +203,10 @@ int environment_load(struct db_tx *tx, const char *project, const char *address,
 
     if (split_address(address, &name, &version, error) < 0)
         return -1;
-    if (db_query(
-            tx, &rows, error,
-            "SELECT version, digest_cpu, digest_gpu, requirements_cpu, requirements_gpu FROM environments "
-            "WHERE project = ?1 AND name = ?2 AND (?3 = 0 OR version = ?3) ORDER BY version DESC LIMIT 1",
-            "ssi", project, name, version) < 0)
+    if (db_query(tx, &rows, error,
+                 "SELECT version, digest_cpu, digest_gpu, requirements_cpu, requirements_gpu FROM environments "
+                 "WHERE project = ?1 AND name = ?2 AND (?3 = 0 OR version = ?3) ORDER BY version DESC LIMIT 1",
+                 "ssi", project, name, version) < 0)
         return -1;
     r = db_next(&rows, error);
     if (r <= 0)
@@ -244,16 +237,15 @@ int environment_delete(struct db_tx *tx, const char *project, const char *addres
         return -1;
     if (users)
         return error_set(error, ERROR_CONFLICT, "environment %s is in use by %d runs", full, (int)users);
-    if (db_exec(tx, error, "DELETE FROM environments WHERE project = ? AND name = ? AND version = ?", "ssi",
-                project, e.name, (int64_t)e.version) < 0)
+    if (db_exec(tx, error, "DELETE FROM environments WHERE project = ? AND name = ? AND version = ?", "ssi", project,
+                e.name, (int64_t)e.version) < 0)
         return -1;
     return append_event(tx, project, full, "deleted", actor, NULL, error);
 }
 
 /* -- views -- */
 
-static json_t *variant_json(struct db_tx *tx, const char *digest, const char *requirements,
-                            struct error *error)
+static json_t *variant_json(struct db_tx *tx, const char *digest, const char *requirements, struct error *error)
 {
     cleanup_build struct build build = {0};
     cleanup_error struct error missing = ERROR_INIT;
@@ -346,11 +338,10 @@ int build_load(struct db_tx *tx, const char *digest, struct build *ret_build, st
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
 
-    if (db_query(
-            tx, &rows, error,
-            "SELECT state, reason, message, requirements, size, started_at, ended_at FROM environment_builds "
-            "WHERE digest = ?",
-            "s", digest) < 0)
+    if (db_query(tx, &rows, error,
+                 "SELECT state, reason, message, requirements, size, started_at, ended_at FROM environment_builds "
+                 "WHERE digest = ?",
+                 "s", digest) < 0)
         return -1;
     r = db_next(&rows, error);
     if (r <= 0)
@@ -391,8 +382,8 @@ int build_set_state(struct db_tx *tx, const char *digest, const char *requiremen
                     "started_at = CASE WHEN ?5 THEN ?6 ELSE started_at END, ended_at = CASE WHEN ?5 THEN 0 "
                     "ELSE ?6 END "
                     "WHERE digest = ?7",
-                    "issiiis", (int64_t)state, reason, message, (int64_t)size,
-                    (int64_t)(state == BUILD_BUILDING), now, digest) < 0)
+                    "issiiis", (int64_t)state, reason, message, (int64_t)size, (int64_t)(state == BUILD_BUILDING), now,
+                    digest) < 0)
             return -1;
     }
     if (message)

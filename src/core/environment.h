@@ -44,11 +44,11 @@ void environment_release(struct environment *environment);
 /* `python` is the interpreter's identity ("3.11.2 x86_64"). requirements_gpu NULL: as cpu. If the newest
  * version has the same content it is returned and nothing is written. */
 int environment_create(struct db_tx *tx, const char *project, const char *actor, const char *name,
-                       const char *requirements_cpu, const char *requirements_gpu, const char *python,
-                       int *ret_version, struct error *error);
+                       const char *requirements_cpu, const char *requirements_gpu, const char *python, int *ret_version,
+                       struct error *error);
 /* address: NAME or NAME@VERSION. */
-int environment_load(struct db_tx *tx, const char *project, const char *address,
-                     struct environment *ret_environment, struct error *error);
+int environment_load(struct db_tx *tx, const char *project, const char *address, struct environment *ret_environment,
+                     struct error *error);
 /* ERROR_CONFLICT while a run that is alive uses it. */
 int environment_delete(struct db_tx *tx, const char *project, const char *address, const char *actor,
                        struct error *error);
@@ -56,8 +56,7 @@ json_t *environment_list(struct db_tx *tx, const char *project, struct error *er
 json_t *environment_to_json(struct db_tx *tx, const char *project, const char *address, struct error *error);
 
 /* Digest of a variant's content, as named above. */
-void environment_digest(const char *requirements, const char *python,
-                        char ret_digest[ENVIRONMENT_DIGEST_SIZE]);
+void environment_digest(const char *requirements, const char *python, char ret_digest[ENVIRONMENT_DIGEST_SIZE]);
 
 struct build {
     enum build_state state;

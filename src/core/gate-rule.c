@@ -144,7 +144,8 @@ static void add_seen(struct strbuf *out, const struct operand *o)
     path = xasprintf("(%s[\"%.*s\"]", o->of_champion ? ".champion.metrics" : ".metrics", (int)o->length, o->text);
     if (strstr(out->data, path))
         return;
-    strbuf_addf(out, "%s%s%.*s = \\(", out->length ? ", " : "", o->of_champion ? CHAMPION : "", (int)o->length, o->text);
+    strbuf_addf(out, "%s%s%.*s = \\(", out->length ? ", " : "", o->of_champion ? CHAMPION : "", (int)o->length,
+                o->text);
     add_path(out, o);
     strbuf_adds(out, " // \"missing\")");
 }
@@ -166,7 +167,8 @@ static bool take(struct translation *t, const char *token)
     t->p = skip_space(t->p);
     if (strncmp(t->p, token, n) != 0)
         return false;
-    if (isalpha((unsigned char)token[n - 1]) && (isalnum((unsigned char)t->p[n]) || (t->p[n] && strchr("_-/.", t->p[n]))))
+    if (isalpha((unsigned char)token[n - 1]) &&
+        (isalnum((unsigned char)t->p[n]) || (t->p[n] && strchr("_-/.", t->p[n]))))
         return false;
     t->p += n;
     return true;
@@ -251,7 +253,8 @@ char *gate_translate(const char *rule)
 {
     struct translation t = {rule, STRBUF_INIT(16 * LIMIT_RULE), STRBUF_INIT(16 * LIMIT_RULE)};
     bool is_short = translate_or(&t, 0) && *skip_space(t.p) == 0 && !t.program.overflowed && !t.seen.overflowed;
-    char *program = is_short ? xasprintf("{verdict: (%s), reason: \"%s\"}", t.program.data, t.seen.data) : xstrdup(rule);
+    char *program = is_short ? xasprintf("{verdict: (%s), reason: \"%s\"}", t.program.data, t.seen.data)
+                             : xstrdup(rule);
 
     strbuf_release(&t.program);
     strbuf_release(&t.seen);

@@ -109,11 +109,11 @@ static json_t *read_history(struct db_tx *tx, const char *run_id, int attempt, s
 
     if (!series)
         return NULL;
-    json_array_foreach (series, i, entry) {
+    json_array_foreach(series, i, entry) {
         const char *name = json_get_string(entry, "name", "");
         json_t *points = json_array();
 
-        json_array_foreach (json_object_get(entry, "points"), j, point)
+        json_array_foreach(json_object_get(entry, "points"), j, point)
             json_array_append_new(points, json_build("[O, O]", json_array_get(point, 0), json_array_get(point, 2)));
         if (!json_object_get(history, name))
             json_object_set(history, name, points);
@@ -225,10 +225,10 @@ static int announce(struct db_tx *tx, const struct decision *d, const json_t *se
 {
     cleanup_free char *type = xasprintf("slipway.gate.%s", d->state);
     cleanup_free char *subject = xasprintf("run/%s", d->run_id);
-    cleanup_json json_t *data =
-        json_build("{s:s, s:s, s:s, s:s, s:s?, s:O?, s:O?}", "run", d->run_id, "model", d->model, "rule", d->rule,
-                   "reason", d->reason, "alias", d->alias, "metrics", json_object_get(seen, "metrics"), "champion",
-                   json_object_get(seen, "champion"));
+    cleanup_json json_t *data = json_build("{s:s, s:s, s:s, s:s, s:s?, s:O?, s:O?}", "run", d->run_id, "model",
+                                           d->model, "rule", d->rule, "reason", d->reason, "alias", d->alias, "metrics",
+                                           json_object_get(seen, "metrics"), "champion",
+                                           json_object_get(seen, "champion"));
     const struct journal_event event = {
         .type = type, .subject = subject, .project = d->project, .actor = ACTOR, .data = data};
 
@@ -238,10 +238,10 @@ static int announce(struct db_tx *tx, const struct decision *d, const json_t *se
 
 static int append_record(struct db_tx *tx, const struct decision *d, const json_t *seen, struct error *error)
 {
-    cleanup_json json_t *facts =
-        json_build("{s:s, s:s, s:s, s:s?, s:s, s:O?, s:O?, s:O?}", "verdict", d->state, "reason", d->reason, "rule",
-                   d->rule, "alias", d->alias, "run", d->run_id, "metrics", json_object_get(seen, "metrics"), "champion",
-                   json_object_get(seen, "champion"), "weights_difference", json_object_get(seen, "weights"));
+    cleanup_json json_t *facts = json_build(
+        "{s:s, s:s, s:s, s:s?, s:s, s:O?, s:O?, s:O?}", "verdict", d->state, "reason", d->reason, "rule", d->rule,
+        "alias", d->alias, "run", d->run_id, "metrics", json_object_get(seen, "metrics"), "champion",
+        json_object_get(seen, "champion"), "weights_difference", json_object_get(seen, "weights"));
 
     return release_append(tx, d->project, d->model, d->version.number, "gate", facts, ACTOR, error);
 }
@@ -250,8 +250,8 @@ static int append_record(struct db_tx *tx, const struct decision *d, const json_
 static int write_verdict(struct store *store, struct decision *d, struct error *error)
 {
     cleanup_tx struct db_tx tx = DB_TX_INIT;
-    cleanup_decision struct decision now = {.alias = xstrdup_null(d->alias), .project = xstrdup(d->project),
-                                            .model = xstrdup(d->model)};
+    cleanup_decision struct decision now = {
+        .alias = xstrdup_null(d->alias), .project = xstrdup(d->project), .model = xstrdup(d->model)};
     cleanup_json json_t *seen = d->document ? json_copy(d->document) : NULL;
 
     json_object_del(seen, "history");
@@ -265,7 +265,8 @@ static int write_verdict(struct store *store, struct decision *d, struct error *
     if (db_exec(&tx, error,
                 "UPDATE gates SET state = ?, reason = ?, seen = ?, version = nullif(?, 0), champion = nullif(?, 0), "
                 "decided_at = ? WHERE id = ? AND state = 'pending'",
-                "ssjiiii", d->state, d->reason, seen, d->version.number, d->champion.number, clock_wall_ms(), d->id) < 0)
+                "ssjiiii", d->state, d->reason, seen, d->version.number, d->champion.number, clock_wall_ms(),
+                d->id) < 0)
         return -1;
     if (db_changes(&tx) == 0)
         return 1;
@@ -333,13 +334,14 @@ static int find_result(struct db_tx *tx, char **ret_run, struct model_version *r
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
 
-    if (db_query(tx, &rows, error,
-                 "SELECT v.id FROM model_versions v JOIN models m ON m.id = v.model JOIN runs r ON r.id = v.run "
-                 "WHERE r.state = ? AND NOT EXISTS (SELECT 1 FROM model_versions n WHERE n.run = v.run AND n.id > v.id) "
-                 "AND NOT EXISTS (SELECT 1 FROM gates g WHERE g.run = v.run) "
-                 "AND NOT EXISTS (SELECT 1 FROM releases l WHERE l.project = m.project AND l.model = m.name "
-                 "AND l.version = v.number AND l.kind = 'result') LIMIT 1",
-                 "i", (int64_t)RUN_SUCCEEDED) < 0)
+    if (db_query(
+            tx, &rows, error,
+            "SELECT v.id FROM model_versions v JOIN models m ON m.id = v.model JOIN runs r ON r.id = v.run "
+            "WHERE r.state = ? AND NOT EXISTS (SELECT 1 FROM model_versions n WHERE n.run = v.run AND n.id > v.id) "
+            "AND NOT EXISTS (SELECT 1 FROM gates g WHERE g.run = v.run) "
+            "AND NOT EXISTS (SELECT 1 FROM releases l WHERE l.project = m.project AND l.model = m.name "
+            "AND l.version = v.number AND l.kind = 'result') LIMIT 1",
+            "i", (int64_t)RUN_SUCCEEDED) < 0)
         return -1;
     r = db_next(&rows, error);
     if (r <= 0)
@@ -375,8 +377,8 @@ int gate_record_result(struct store *store, struct error *error)
 
 /* -- views -- */
 
-#define GATE_SELECT                                                                                          \
-    "SELECT id, run, project, model, version, rule, alias, state, reason, seen, champion, created_at, "      \
+#define GATE_SELECT                                                                                                    \
+    "SELECT id, run, project, model, version, rule, alias, state, reason, seen, champion, created_at, "                \
     "decided_at FROM gates "
 
 static json_t *read_gate(struct db_rows *rows, struct error *error)
@@ -386,8 +388,9 @@ static json_t *read_gate(struct db_rows *rows, struct error *error)
     if (!seen)
         return NULL;
     gate = json_build("{s:I, s:s, s:s, s:s, s:s, s:s?, s:s, s:s?, s:O}", "id", (json_int_t)db_int(rows, 0), "run",
-                      db_text(rows, 1), "project", db_text(rows, 2), "model", db_text(rows, 3), "rule", db_text(rows, 5),
-                      "alias", db_text(rows, 6), "state", db_text(rows, 7), "reason", db_text(rows, 8), "seen", seen);
+                      db_text(rows, 1), "project", db_text(rows, 2), "model", db_text(rows, 3), "rule",
+                      db_text(rows, 5), "alias", db_text(rows, 6), "state", db_text(rows, 7), "reason",
+                      db_text(rows, 8), "seen", seen);
     json_object_set_new(gate, "version", db_is_null(rows, 4) ? json_null() : json_integer(db_int(rows, 4)));
     json_object_set_new(gate, "champion", db_is_null(rows, 10) ? json_null() : json_integer(db_int(rows, 10)));
     json_set_time_ms(gate, "created_at", db_int(rows, 11));

@@ -25,8 +25,8 @@
  * A jq program that reads a missing metric gets null, and null is less than any number: `.metrics.loss < 0.5` is
  * true for a run that reports no loss. The reason of the verdict names the metrics that were missing.
  *
- * In the short form a metric that is missing or not finite makes its comparison false; without a champion a comparison with
- * it is true (the first model has nothing to beat).
+ * In the short form a metric that is missing or not finite makes its comparison false; without a champion a comparison
+ * with it is true (the first model has nothing to beat).
  */
 #pragma once
 

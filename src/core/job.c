@@ -44,19 +44,18 @@ struct job *job_free(struct job *job)
     return NULL;
 }
 
-static int append_event(struct db_tx *tx, const char *project, const char *name, const char *what,
-                        const char *actor, json_t *data, struct error *error)
+static int append_event(struct db_tx *tx, const char *project, const char *name, const char *what, const char *actor,
+                        json_t *data, struct error *error)
 {
     cleanup_free char *type = xasprintf("slipway.job.%s", what);
     cleanup_free char *subject = xasprintf("job/%s", name);
-    struct journal_event event = {
-        .type = type, .subject = subject, .project = project, .actor = actor, .data = data};
+    struct journal_event event = {.type = type, .subject = subject, .project = project, .actor = actor, .data = data};
 
     return journal_append(tx, &event, NULL, error);
 }
 
-int job_create(struct db_tx *tx, const char *project, const char *actor, const char *name,
-               const json_t *definition, struct error *error)
+int job_create(struct db_tx *tx, const char *project, const char *actor, const char *name, const json_t *definition,
+               struct error *error)
 {
     cleanup_error struct error cause = ERROR_INIT;
     cleanup_json json_t *kept = json_deep_copy(definition);
@@ -95,14 +94,13 @@ static struct job *from_row(struct db_rows *rows, struct error *error)
 
 #define JOB_COLUMNS "id, project, name, definition, created_at, updated_at, created_by"
 
-int job_load(struct db_tx *tx, const char *project, const char *name, struct job **ret_job,
-             struct error *error)
+int job_load(struct db_tx *tx, const char *project, const char *name, struct job **ret_job, struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
 
-    if (db_query(tx, &rows, error, "SELECT " JOB_COLUMNS " FROM jobs WHERE project = ? AND name = ?", "ss",
-                 project, name) < 0)
+    if (db_query(tx, &rows, error, "SELECT " JOB_COLUMNS " FROM jobs WHERE project = ? AND name = ?", "ss", project,
+                 name) < 0)
         return -1;
     r = db_next(&rows, error);
     if (r <= 0)
@@ -111,15 +109,14 @@ int job_load(struct db_tx *tx, const char *project, const char *name, struct job
     return *ret_job ? 0 : -1;
 }
 
-int job_update(struct db_tx *tx, struct job *job, const json_t *changes, const char *actor,
-               struct error *error)
+int job_update(struct db_tx *tx, struct job *job, const json_t *changes, const char *actor, struct error *error)
 {
     int64_t now = clock_wall_ms();
 
     job_definition_merge(job->definition, changes);
     json_object_del(job->definition, "name");
-    if (db_exec(tx, error, "UPDATE jobs SET definition = ?, updated_at = ? WHERE id = ?", "jii",
-                job->definition, now, job->id) < 0)
+    if (db_exec(tx, error, "UPDATE jobs SET definition = ?, updated_at = ? WHERE id = ?", "jii", job->definition, now,
+                job->id) < 0)
         return -1;
     job->updated_at = now;
     return append_event(tx, job->project, job->name, "updated", actor, (json_t *)changes, error);
@@ -129,13 +126,12 @@ int job_delete(struct db_tx *tx, const struct job *job, const char *actor, struc
 {
     int64_t live;
 
-    if (db_query_int(tx, &live, error,
-                     "SELECT count(*) FROM runs WHERE project = ? AND job = ? AND state IN (0, 1, 2)", "ss",
-                     job->project, job->name) < 0)
+    if (db_query_int(tx, &live, error, "SELECT count(*) FROM runs WHERE project = ? AND job = ? AND state IN (0, 1, 2)",
+                     "ss", job->project, job->name) < 0)
         return -1;
     if (live)
-        return error_set(error, ERROR_CONFLICT, "job %s has %d runs that have not ended; stop them first",
-                         job->name, (int)live);
+        return error_set(error, ERROR_CONFLICT, "job %s has %d runs that have not ended; stop them first", job->name,
+                         (int)live);
     if (db_exec(tx, error, "DELETE FROM jobs WHERE id = ?", "i", job->id) < 0)
         return -1;
     return append_event(tx, job->project, job->name, "deleted", actor, NULL, error);
@@ -149,14 +145,14 @@ json_t *job_to_json(struct db_tx *tx, const struct job *job, struct error *error
     int newest = 0;
     int64_t runs;
 
-    if (db_query_int(tx, &runs, error, "SELECT count(*) FROM runs WHERE project = ? AND job = ?", "ss",
-                     job->project, job->name) < 0)
+    if (db_query_int(tx, &runs, error, "SELECT count(*) FROM runs WHERE project = ? AND job = ?", "ss", job->project,
+                     job->name) < 0)
         return NULL;
     json_set_string(o, "name", job->name);
     json_set_string(o, "project", job->project);
     json_object_set(o, "definition", job->definition);
-    json_set_string(
-        o, "code", job_code(tx, job, 0, &digest, &newest, NULL) == 0 ? digest_format(&digest, buffer) : NULL);
+    json_set_string(o, "code",
+                    job_code(tx, job, 0, &digest, &newest, NULL) == 0 ? digest_format(&digest, buffer) : NULL);
     json_set_int(o, "code_versions", newest);
     json_set_int(o, "runs", runs);
     json_set_time_ms(o, "created_at", job->created_at);
@@ -189,8 +185,8 @@ json_t *job_list(struct db_tx *tx, const char *project, const char *after, int l
 
 /* -- code versions -- */
 
-int job_code(struct db_tx *tx, const struct job *job, int version, struct digest *ret_digest,
-             int *ret_version, struct error *error)
+int job_code(struct db_tx *tx, const struct job *job, int version, struct digest *ret_digest, int *ret_version,
+             struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
@@ -211,8 +207,8 @@ int job_code(struct db_tx *tx, const struct job *job, int version, struct digest
     return digest_parse(db_text(&rows, 1), ret_digest, error);
 }
 
-int job_push_code(struct db_tx *tx, const struct job *job, const struct digest *digest, uint64_t size,
-                  const char *note, const char *actor, int *ret_version, struct error *error)
+int job_push_code(struct db_tx *tx, const struct job *job, const struct digest *digest, uint64_t size, const char *note,
+                  const char *actor, int *ret_version, struct error *error)
 {
     cleanup_json json_t *data = NULL;
     char text[DIGEST_TEXT_SIZE];

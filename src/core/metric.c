@@ -20,19 +20,18 @@ void metric_writer_release(struct metric_writer *writer)
     writer->series = NULL;
 }
 
-static int create_series(struct db_tx *tx, const struct metric_source *source, const char *name,
-                         int64_t *ret_id, struct error *error)
+static int create_series(struct db_tx *tx, const struct metric_source *source, const char *name, int64_t *ret_id,
+                         struct error *error)
 {
     int64_t count;
 
-    if (db_query_int(tx, &count, error, "SELECT count(DISTINCT name) FROM metric_series WHERE run_id = ?",
-                     "s", source->run_id) < 0)
+    if (db_query_int(tx, &count, error, "SELECT count(DISTINCT name) FROM metric_series WHERE run_id = ?", "s",
+                     source->run_id) < 0)
         return -1;
     if (count >= LIMIT_METRIC_NAMES)
-        return error_set(error, ERROR_TOO_LARGE, "a run has at most %d different metrics",
-                         LIMIT_METRIC_NAMES);
-    if (db_exec(tx, error, "INSERT INTO metric_series (run_id, attempt, node, name) VALUES (?, ?, ?, ?)",
-                "siis", source->run_id, (int64_t)source->attempt, (int64_t)source->node, name) < 0)
+        return error_set(error, ERROR_TOO_LARGE, "a run has at most %d different metrics", LIMIT_METRIC_NAMES);
+    if (db_exec(tx, error, "INSERT INTO metric_series (run_id, attempt, node, name) VALUES (?, ?, ?, ?)", "siis",
+                source->run_id, (int64_t)source->attempt, (int64_t)source->node, name) < 0)
         return -1;
     *ret_id = db_last_id(tx);
     return 0;
@@ -50,10 +49,9 @@ static int series_id(struct db_tx *tx, struct metric_writer *writer, const char 
         *ret_id = *known;
         return 0;
     }
-    if (db_query_int(
-            tx, &id, &missing,
-            "SELECT id FROM metric_series WHERE run_id = ? AND name = ? AND attempt = ? AND node = ?", "ssii",
-            source->run_id, name, (int64_t)source->attempt, (int64_t)source->node) < 0) {
+    if (db_query_int(tx, &id, &missing,
+                     "SELECT id FROM metric_series WHERE run_id = ? AND name = ? AND attempt = ? AND node = ?", "ssii",
+                     source->run_id, name, (int64_t)source->attempt, (int64_t)source->node) < 0) {
         if (missing.code != ERROR_NOT_FOUND) {
             error_move(error, &missing);
             return -1;
@@ -67,14 +65,14 @@ static int series_id(struct db_tx *tx, struct metric_writer *writer, const char 
 }
 
 /* NULL stays NULL in the database: two texts of the statement, since a number has no NULL form here. */
-static int insert_point(struct db_tx *tx, int64_t series, int64_t sequence, int64_t time_ms,
-                        const json_t *step, const json_t *value, struct error *error)
+static int insert_point(struct db_tx *tx, int64_t series, int64_t sequence, int64_t time_ms, const json_t *step,
+                        const json_t *value, struct error *error)
 {
     static const char sql[] = "INSERT OR IGNORE INTO metric_points (series_id, sequence, step, time, value) "
                               "VALUES (?1, ?2, CASE WHEN ?3 THEN ?4 END, ?5, CASE WHEN ?6 THEN ?7 END)";
 
-    return db_exec(tx, error, sql, "iiididd", series, sequence, (int64_t)json_is_number(step),
-                   json_number_value(step), time_ms, (double)json_is_number(value), json_number_value(value));
+    return db_exec(tx, error, sql, "iiididd", series, sequence, (int64_t)json_is_number(step), json_number_value(step),
+                   time_ms, (double)json_is_number(value), json_number_value(value));
 }
 
 int metric_write(struct db_tx *tx, struct metric_writer *writer, int64_t sequence, int64_t time_ms,
@@ -89,8 +87,7 @@ int metric_write(struct db_tx *tx, struct metric_writer *writer, int64_t sequenc
         writer->last_step = json_number_value(step);
         writer->has_step = true;
     }
-    json_object_foreach((json_t *)values, name, value)
-    {
+    json_object_foreach((json_t *)values, name, value) {
         if (strcmp(name, "step") == 0)
             continue;
         if (series_id(tx, writer, name, &id, error) < 0 ||
@@ -165,8 +162,8 @@ static void read_point(struct db_rows *rows, struct point *p)
 }
 
 /* The first and the last point are kept as they are; the rest goes through (points - 2) / 2 buckets. */
-static int read_points(struct db_tx *tx, int64_t series, int64_t after, int64_t count, int max,
-                       json_t *points, struct error *error)
+static int read_points(struct db_tx *tx, int64_t series, int64_t after, int64_t count, int max, json_t *points,
+                       struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     struct bucket bucket = {0};
@@ -212,11 +209,10 @@ static json_t *read_series(struct db_tx *tx, const struct metric_query *query, s
     json_set_string(item, "name", db_text(series, 1));
     json_set_int(item, "attempt", db_int(series, 2));
     json_set_int(item, "node", db_int(series, 3));
-    if (db_query(
-            tx, &rows, error,
-            "SELECT count(*), min(value), max(value), (SELECT value FROM metric_points WHERE series_id = ?1 "
-            "ORDER BY sequence DESC LIMIT 1) FROM metric_points WHERE series_id = ?1 AND sequence > ?2",
-            "ii", id, query->after) < 0) {
+    if (db_query(tx, &rows, error,
+                 "SELECT count(*), min(value), max(value), (SELECT value FROM metric_points WHERE series_id = ?1 "
+                 "ORDER BY sequence DESC LIMIT 1) FROM metric_points WHERE series_id = ?1 AND sequence > ?2",
+                 "ii", id, query->after) < 0) {
         json_decref(points);
         return NULL;
     }

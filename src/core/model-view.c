@@ -3,10 +3,10 @@
 #include "util/limits.h"
 #include "util/xalloc.h"
 
-#define MODEL_SELECT                                                                                              \
-    "SELECT m.project, m.name, (SELECT max(number) FROM model_versions WHERE model = m.id), "                      \
-    "(SELECT count(*) FROM model_versions WHERE model = m.id), "                                                   \
-    "(SELECT json_group_object(a.alias, v.number) FROM model_aliases a JOIN model_versions v ON v.id = a.version " \
+#define MODEL_SELECT                                                                                                   \
+    "SELECT m.project, m.name, (SELECT max(number) FROM model_versions WHERE model = m.id), "                          \
+    "(SELECT count(*) FROM model_versions WHERE model = m.id), "                                                       \
+    "(SELECT json_group_object(a.alias, v.number) FROM model_aliases a JOIN model_versions v ON v.id = a.version "     \
     "WHERE a.model = m.id), m.created_at FROM models m WHERE m.removed_at IS NULL "
 
 static json_t *read_model(struct db_rows *rows, struct error *error)
@@ -64,16 +64,16 @@ json_t *model_describe(struct db_tx *tx, const char *project, const char *model,
 }
 
 /* Columns in the order of read_version_row(). */
-#define VERSION_SELECT                                                                                           \
-    "SELECT m.name, m.project, v.number, v.code, v.weights, c.digest, c.size, w.digest, w.size, w.name, v.run, "  \
-    "w.generation, w.step, w.metrics, v.created_at, v.created_by, c.package, "                                    \
-    "(SELECT json_group_array(alias) FROM (SELECT alias FROM model_aliases WHERE version = v.id ORDER BY alias)), " \
-    "(SELECT json_object('verdict', g.state, 'reason', g.reason, 'alias', g.alias) FROM gates g "                 \
-    "WHERE g.project = m.project AND g.model = m.name AND g.version = v.number ORDER BY g.id DESC LIMIT 1), "     \
-    "(SELECT json_group_array(name) FROM (SELECT e.name FROM endpoint_routes r JOIN endpoints e "                 \
-    "ON e.id = r.endpoint WHERE r.version = v.id AND r.role = 'live' ORDER BY e.name)) "                          \
-    "FROM model_versions v JOIN models m ON m.id = v.model "                                                      \
-    "JOIN model_code c ON c.model = v.model AND c.number = v.code "                                               \
+#define VERSION_SELECT                                                                                                 \
+    "SELECT m.name, m.project, v.number, v.code, v.weights, c.digest, c.size, w.digest, w.size, w.name, v.run, "       \
+    "w.generation, w.step, w.metrics, v.created_at, v.created_by, c.package, "                                         \
+    "(SELECT json_group_array(alias) FROM (SELECT alias FROM model_aliases WHERE version = v.id ORDER BY alias)), "    \
+    "(SELECT json_object('verdict', g.state, 'reason', g.reason, 'alias', g.alias) FROM gates g "                      \
+    "WHERE g.project = m.project AND g.model = m.name AND g.version = v.number ORDER BY g.id DESC LIMIT 1), "          \
+    "(SELECT json_group_array(name) FROM (SELECT e.name FROM endpoint_routes r JOIN endpoints e "                      \
+    "ON e.id = r.endpoint WHERE r.version = v.id AND r.role = 'live' ORDER BY e.name)) "                               \
+    "FROM model_versions v JOIN models m ON m.id = v.model "                                                           \
+    "JOIN model_code c ON c.model = v.model AND c.number = v.code "                                                    \
     "LEFT JOIN model_weights w ON w.model = v.model AND w.number = v.weights "
 
 static json_t *integer_or_null(struct db_rows *rows, int column)

@@ -15,8 +15,10 @@ int model_check_name(const char *name, struct error *error)
     cleanup_free char *type = NULL;
 
     if (!slash || slash == name || !slash[1])
-        return error_set(error, ERROR_INVALID, "'%.80s' is not the name of a model; it must be TYPE/NAME, e.g. "
-                                               "vision/digits", name ? name : "");
+        return error_set(error, ERROR_INVALID,
+                         "'%.80s' is not the name of a model; it must be TYPE/NAME, e.g. "
+                         "vision/digits",
+                         name ? name : "");
     type = xstrndup(name, (size_t)(slash - name));
     if (parse_name(type, "model type", error) < 0)
         return -1;
@@ -30,8 +32,10 @@ int model_check_alias(const char *alias, struct error *error)
     if (strcmp(alias, "newest") == 0 || strcmp(alias, "latest") == 0)
         return error_set(error, ERROR_INVALID, "'%s' always means the newest version and cannot be an alias", alias);
     if (isdigit((unsigned char)alias[0]))
-        return error_set(error, ERROR_INVALID, "alias '%s' begins with a digit; it must begin with a letter, to "
-                                               "differ from a version number", alias);
+        return error_set(error, ERROR_INVALID,
+                         "alias '%s' begins with a digit; it must begin with a letter, to "
+                         "differ from a version number",
+                         alias);
     return 0;
 }
 
@@ -183,12 +187,12 @@ static json_t *version_facts(const struct model_addition *a, int64_t code, int64
     cleanup_free char *pair = weights ? xasprintf("%lld.%lld", (long long)code, (long long)weights)
                                       : xasprintf("%lld", (long long)code);
 
-    json_object_set_new(facts, "code", json_build("{s:I, s:s, s:I}", "number", (json_int_t)code, "digest", a->code,
-                                                  "size", (json_int_t)a->code_size));
+    json_object_set_new(
+        facts, "code",
+        json_build("{s:I, s:s, s:I}", "number", (json_int_t)code, "digest", a->code, "size", (json_int_t)a->code_size));
     json_object_set_new(facts, "weights",
                         weights ? json_build("{s:I, s:s, s:I, s:s?}", "number", (json_int_t)weights, "digest",
-                                             a->weights, "size", (json_int_t)a->weights_size, "name",
-                                             a->weights_name)
+                                             a->weights, "size", (json_int_t)a->weights_size, "name", a->weights_name)
                                 : json_null());
     json_set_string(facts, "code_weights", pair);
     json_set_string(facts, "run", a->run_id);
@@ -234,8 +238,8 @@ int model_add(struct db_tx *tx, const struct model_addition *a, int64_t *ret_ver
         return -1;
 
     r = db_query_int(tx, &number, &why,
-                     "SELECT number FROM model_versions WHERE model = ? AND code = ? AND ifnull(weights, 0) = ?",
-                     "iii", model, code, weights);
+                     "SELECT number FROM model_versions WHERE model = ? AND code = ? AND ifnull(weights, 0) = ?", "iii",
+                     model, code, weights);
     if (find_or_zero(tx, &number, r, &why, error) < 0)
         return -1;
     if (!number && insert_version(tx, model, a, code, weights, &number, error) < 0)
@@ -251,8 +255,7 @@ int model_add_weights(struct db_tx *tx, const struct model_addition *addition, i
     return model_add(tx, addition, ret_version, error);
 }
 
-int model_set_package(struct db_tx *tx, const struct model_version *version, const json_t *package,
-                      struct error *error)
+int model_set_package(struct db_tx *tx, const struct model_version *version, const json_t *package, struct error *error)
 {
     return db_exec(tx, error, "UPDATE model_code SET package = ? WHERE model = ? AND number = ?", "jii", package,
                    version->model_id, version->code);
@@ -260,10 +263,10 @@ int model_set_package(struct db_tx *tx, const struct model_version *version, con
 
 /* -- looking up -- */
 
-#define VERSION_SELECT                                                                                       \
-    "SELECT v.id, v.model, m.project, m.name, v.number, v.code, v.weights, c.digest, w.digest, w.name, w.size, " \
-    "v.run FROM model_versions v JOIN models m ON m.id = v.model "                                          \
-    "JOIN model_code c ON c.model = v.model AND c.number = v.code "                                         \
+#define VERSION_SELECT                                                                                                 \
+    "SELECT v.id, v.model, m.project, m.name, v.number, v.code, v.weights, c.digest, w.digest, w.name, w.size, "       \
+    "v.run FROM model_versions v JOIN models m ON m.id = v.model "                                                     \
+    "JOIN model_code c ON c.model = v.model AND c.number = v.code "                                                    \
     "LEFT JOIN model_weights w ON w.model = v.model AND w.number = v.weights "
 
 /* 1: a version; 0: none. */
@@ -319,8 +322,10 @@ static int parse_version_text(const char *text, struct version_text *ret, struct
     ret->weights = 0;
     if (parse_int(first, 1, INT64_MAX, &ret->number, NULL) < 0 ||
         (dot && parse_int(dot + 1, 1, INT64_MAX, &ret->weights, NULL) < 0))
-        return error_set(error, ERROR_INVALID, "'%.80s' is not a version; it must be a number (7), "
-                                               "code.weights (3.5) or an alias (production)", text);
+        return error_set(error, ERROR_INVALID,
+                         "'%.80s' is not a version; it must be a number (7), "
+                         "code.weights (3.5) or an alias (production)",
+                         text);
     return 0;
 }
 
@@ -437,11 +442,11 @@ static char *list_names(struct db_tx *tx, const char *sql, int64_t id, struct er
 
 static int refuse_if_served(struct db_tx *tx, int64_t version, const char *address, struct error *error)
 {
-    cleanup_free char *endpoints =
-        list_names(tx,
-                   "SELECT name FROM endpoints WHERE id IN (SELECT endpoint FROM endpoint_routes WHERE version = ?1 "
-                   "UNION SELECT endpoint FROM replicas WHERE version = ?1) ORDER BY name",
-                   version, error);
+    cleanup_free char *endpoints = list_names(
+        tx,
+        "SELECT name FROM endpoints WHERE id IN (SELECT endpoint FROM endpoint_routes WHERE version = ?1 "
+        "UNION SELECT endpoint FROM replicas WHERE version = ?1) ORDER BY name",
+        version, error);
 
     if (!endpoints)
         return -1;
@@ -452,8 +457,7 @@ static int refuse_if_served(struct db_tx *tx, int64_t version, const char *addre
 }
 
 /* The version's row and the parts that no other version has. */
-static int delete_version(struct db_tx *tx, const struct model_version *version, const char *actor,
-                          struct error *error)
+static int delete_version(struct db_tx *tx, const struct model_version *version, const char *actor, struct error *error)
 {
     cleanup_json json_t *facts = json_build("{s:s, s:s?}", "code", version->code_digest, "weights",
                                             version->weights_digest);
@@ -473,8 +477,7 @@ static int delete_version(struct db_tx *tx, const struct model_version *version,
                  error);
 }
 
-int model_remove_version(struct db_tx *tx, const struct model_version *version, const char *actor,
-                         struct error *error)
+int model_remove_version(struct db_tx *tx, const struct model_version *version, const char *actor, struct error *error)
 {
     cleanup_free char *address = xasprintf("%s@%lld", version->model, (long long)version->number), *aliases = NULL;
 

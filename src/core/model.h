@@ -49,8 +49,7 @@ struct model_addition {
  * number; every call with weights gives a new weights generation, except that the same (run, generation)
  * is added once: a second call changes nothing and returns the version of the first. The blobs must be in
  * the vault. ret_version (may be NULL) is the number of the version. */
-int model_add(struct db_tx *tx, const struct model_addition *addition, int64_t *ret_version,
-              struct error *error);
+int model_add(struct db_tx *tx, const struct model_addition *addition, int64_t *ret_version, struct error *error);
 /* The name under which the intake of runs knows it. */
 int model_add_weights(struct db_tx *tx, const struct model_addition *addition, int64_t *ret_version,
                       struct error *error);
@@ -80,8 +79,7 @@ void model_version_clear(struct model_version *version);
 int model_resolve(struct db_tx *tx, const char *project, const char *model, const char *text,
                   struct model_version *ret_version, struct error *error);
 /* The newest version that a run made. ERROR_NOT_FOUND. */
-int model_resolve_run(struct db_tx *tx, const char *run_id, struct model_version *ret_version,
-                      struct error *error);
+int model_resolve_run(struct db_tx *tx, const char *run_id, struct model_version *ret_version, struct error *error);
 int model_resolve_id(struct db_tx *tx, int64_t id, struct model_version *ret_version, struct error *error);
 
 /* Row of a model. ERROR_NOT_FOUND. */
@@ -98,19 +96,17 @@ int model_promote(struct db_tx *tx, const struct model_version *version, const c
                   const char *actor, struct error *error);
 /* Points alias to where it pointed before its last move forward; called again it goes further back.
  * ERROR_CONFLICT if there is nothing to go back to. */
-int model_rollback(struct db_tx *tx, const char *project, const char *model, const char *alias,
-                   const char *actor, int64_t *ret_version, struct error *error);
-int model_remove_alias(struct db_tx *tx, const char *project, const char *model, const char *alias,
-                       const char *actor, struct error *error);
+int model_rollback(struct db_tx *tx, const char *project, const char *model, const char *alias, const char *actor,
+                   int64_t *ret_version, struct error *error);
+int model_remove_alias(struct db_tx *tx, const char *project, const char *model, const char *alias, const char *actor,
+                       struct error *error);
 
 /* -- removal -- */
 /* ERROR_CONFLICT while an endpoint or an alias uses it; the message says which. The blobs go with the next
  * garbage collection, if nothing else names them; the release records stay. */
-int model_remove_version(struct db_tx *tx, const struct model_version *version, const char *actor,
-                         struct error *error);
+int model_remove_version(struct db_tx *tx, const struct model_version *version, const char *actor, struct error *error);
 /* All versions and aliases. ERROR_CONFLICT while an endpoint uses one. */
-int model_remove(struct db_tx *tx, const char *project, const char *model, const char *actor,
-                 struct error *error);
+int model_remove(struct db_tx *tx, const char *project, const char *model, const char *actor, struct error *error);
 
 /* -- views: new references, NULL on failure -- */
 /* {"project","name","type","newest","versions","aliases":{"production":7},"created_at"} of a page of models
@@ -126,5 +122,5 @@ json_t *model_version_describe(struct db_tx *tx, int64_t id, struct error *error
 json_t *model_versions(struct db_tx *tx, const char *project, const char *model, int64_t before, int limit,
                        struct error *error);
 /* Moves of aliases, newest first. */
-json_t *model_alias_history(struct db_tx *tx, const char *project, const char *model, const char *alias,
-                            int limit, struct error *error);
+json_t *model_alias_history(struct db_tx *tx, const char *project, const char *model, const char *alias, int limit,
+                            struct error *error);

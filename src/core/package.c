@@ -21,8 +21,8 @@ static const struct kind {
     const char *file, *runtime;
     bool is_native; /* needs no code */
 } kinds[] = {
-    {"model.py", "python"},      {"model.R", "r"},
-    {"model.onnx", "onnx", true}, {"model.json", "xgboost", true}, {"model.ubj", "xgboost", true},
+    {"model.py", "python"},         {"model.R", "r"}, {"model.onnx", "onnx", true}, {"model.json", "xgboost", true},
+    {"model.ubj", "xgboost", true},
 };
 
 static const struct schema_field tensor_fields[] = {
@@ -30,7 +30,8 @@ static const struct schema_field tensor_fields[] = {
     {"datatype", SCHEMA_STRING, SCHEMA_REQUIRED, .values = datatypes, .doc = "as the Open Inference Protocol says"},
     {"shape", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_INTEGER, .min = 0, .max = LIMIT_TENSOR_RANK,
      .doc = "-1: any length"},
-    {}};
+    {},
+};
 static const struct schema tensor_schema = {"PackageTensor", tensor_fields, "a tensor that a model takes or gives"};
 
 static const struct schema_field manifest_fields[] = {
@@ -40,7 +41,8 @@ static const struct schema_field manifest_fields[] = {
     {"concurrency", SCHEMA_INTEGER, .min = 1, .max = 64, .doc = "requests at a time per replica; default 1"},
     {"inputs", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .object = &tensor_schema, .max = 100},
     {"outputs", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .object = &tensor_schema, .max = 100},
-    {}};
+    {},
+};
 static const struct schema manifest_schema = {"PackageManifest", manifest_fields, "slipway.yaml of a model package"};
 
 /* What was found while walking through the archive. */
@@ -193,7 +195,7 @@ static bool has(const json_t *array, const char *text)
     json_t *item;
     size_t i;
 
-    json_array_foreach (array, i, item)
+    json_array_foreach(array, i, item)
         if (strcmp(json_string_value(item), text) == 0)
             return true;
     return false;
@@ -202,7 +204,8 @@ static bool has(const json_t *array, const char *text)
 /* The kind of package that it is, and the file that holds the model. NULL: it is none. */
 static const struct kind *find_kind(const struct findings *f, const char **ret_file)
 {
-    const char *runtime = json_get_string(f->manifest, "runtime", NULL), *file = json_get_string(f->manifest, "file", NULL);
+    const char *runtime = json_get_string(f->manifest, "runtime", NULL),
+               *file = json_get_string(f->manifest, "file", NULL);
     const struct kind *of_runtime = NULL;
 
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {

@@ -29,8 +29,7 @@ static int append_event(struct db_tx *tx, const char *type, const char *name, co
     return journal_append(tx, &event, NULL, error);
 }
 
-int project_create(struct db_tx *tx, const char *name, const char *description, const char *actor,
-                   struct error *error)
+int project_create(struct db_tx *tx, const char *name, const char *description, const char *actor, struct error *error)
 {
     cleanup_error struct error local = ERROR_INIT;
 
@@ -92,8 +91,7 @@ int project_remove(struct db_tx *tx, const char *name, const char *actor, struct
         return -1;
     if (strcmp(name, PROJECT_DEFAULT) == 0)
         return error_set(error, ERROR_CONFLICT, "the project %s is always there", name);
-    if (check_empty(tx, name, error) < 0 ||
-        db_exec(tx, error, "DELETE FROM tokens WHERE project = ?", "s", name) < 0 ||
+    if (check_empty(tx, name, error) < 0 || db_exec(tx, error, "DELETE FROM tokens WHERE project = ?", "s", name) < 0 ||
         db_exec(tx, error, "DELETE FROM datasets WHERE project = ?", "s", name) < 0 ||
         db_exec(tx, error, "DELETE FROM projects WHERE name = ?", "s", name) < 0)
         return -1;

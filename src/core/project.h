@@ -10,8 +10,7 @@
 
 #define PROJECT_DEFAULT "default"
 
-int project_create(struct db_tx *tx, const char *name, const char *description, const char *actor,
-                   struct error *error);
+int project_create(struct db_tx *tx, const char *name, const char *description, const char *actor, struct error *error);
 /* ERROR_NOT_FOUND that names those there are. */
 int project_check(struct db_tx *tx, const char *name, struct error *error);
 /* ERROR_CONFLICT while anything is in it; its tokens end with it. */

@@ -10,10 +10,9 @@ static int check_version(const char *version, const char *what, struct error *er
 {
     size_t length = strlen(version);
 
-    if (length == 0 || length > LIMIT_NAME ||
-        strspn(version, "abcdefghijklmnopqrstuvwxyz0123456789._-") != length)
-        return error_set(error, ERROR_INVALID, "'%.80s' is not a version of a %s: a number or a name is",
-                         version, what);
+    if (length == 0 || length > LIMIT_NAME || strspn(version, "abcdefghijklmnopqrstuvwxyz0123456789._-") != length)
+        return error_set(error, ERROR_INVALID, "'%.80s' is not a version of a %s: a number or a name is", version,
+                         what);
     return 0;
 }
 

@@ -15,10 +15,7 @@ struct ref {
     char *version; /* NULL: not given; never empty */
 };
 
-#define REF_INIT                                                                                             \
-    {                                                                                                        \
-        NULL, NULL, NULL                                                                                     \
-    }
+#define REF_INIT {NULL, NULL, NULL}
 
 /* `what` is the kind of thing, for the message. */
 int ref_parse(const char *text, const char *what, struct ref *ret_ref, struct error *error);

@@ -16,16 +16,15 @@ static void verification_release(struct verification *v)
 }
 #define cleanup_verification CLEANUP(verification_release)
 
-static void break_at(struct verification *v, const char *where, int64_t number, const char *what,
-                     const char *message)
+static void break_at(struct verification *v, const char *where, int64_t number, const char *what, const char *message)
 {
     if (!v->broken)
         v->broken = json_build("{s:I, s:s, s:s}", where, (json_int_t)number, "what", what, "message", message);
 }
 
 /* One row of the chain against its neighbours and itself. */
-static void check_link(struct verification *v, int64_t version, const char *kind, int64_t sequence,
-                       const char *text, const char *previous, const char *hash)
+static void check_link(struct verification *v, int64_t version, const char *kind, int64_t sequence, const char *text,
+                       const char *previous, const char *hash)
 {
     cleanup_json json_t *record = json_parse(text, strlen(text), NULL);
     char computed[DIGEST_TEXT_SIZE], key[24];
@@ -38,8 +37,7 @@ static void check_link(struct verification *v, int64_t version, const char *kind
     else if (strcmp(computed, hash) != 0)
         break_at(v, "sequence", sequence, "hash", "its text does not give its hash: it was changed");
     else if (!record || json_get_int(record, "version", 0) != version ||
-             strcmp(json_get_string(record, "kind", ""), kind) != 0 ||
-             json_get_int(record, "sequence", 0) != sequence)
+             strcmp(json_get_string(record, "kind", ""), kind) != 0 || json_get_int(record, "sequence", 0) != sequence)
         break_at(v, "sequence", sequence, "record", "its text is not about the version, kind and number of its row");
     else if (strcmp(kind, "version") == 0) {
         snprintf(key, sizeof(key), "%lld", (long long)version);
@@ -99,8 +97,7 @@ static int check_versions(struct db_tx *tx, const char *project, const char *mod
         record = json_object_get(v->versions, key);
         if (!record)
             break_at(v, "version", db_int(&rows, 0), "record", "it has no release record");
-        else if (!same_text(part_digest(record, "code"), code) ||
-                 !same_text(part_digest(record, "weights"), weights))
+        else if (!same_text(part_digest(record, "code"), code) || !same_text(part_digest(record, "weights"), weights))
             break_at(v, "version", db_int(&rows, 0), "digest",
                      "the registry names other code or weights than the release record");
         json_object_set_new(digests, code, json_integer(db_int(&rows, 0)));
@@ -116,7 +113,7 @@ static void check_blobs(struct store *store, const json_t *digests, struct verif
     const char *text;
     json_t *version;
 
-    json_object_foreach ((json_t *)digests, text, version) {
+    json_object_foreach((json_t *)digests, text, version) {
         cleanup_error struct error error = ERROR_INIT;
         struct digest digest;
 
@@ -127,8 +124,7 @@ static void check_blobs(struct store *store, const json_t *digests, struct verif
     }
 }
 
-json_t *release_verify(struct store *store, const char *project, const char *model, bool blobs,
-                       struct error *error)
+json_t *release_verify(struct store *store, const char *project, const char *model, bool blobs, struct error *error)
 {
     cleanup_verification struct verification v = {.versions = json_object()};
     cleanup_json json_t *digests = json_object();
@@ -149,8 +145,7 @@ json_t *release_verify(struct store *store, const char *project, const char *mod
     if (blobs && !v.broken)
         check_blobs(store, digests, &v, &n_blobs);
     is_broken = v.broken != NULL;
-    return json_build("{s:s, s:s, s:b, s:I, s:s, s:I, s:I, s:o}", "model", model, "project", project, "ok",
-                      !is_broken, "records", (json_int_t)v.records, "head", v.head, "versions",
-                      (json_int_t)n_versions, "blobs", (json_int_t)n_blobs, "broken",
-                      is_broken ? steal_ptr(v.broken) : json_null());
+    return json_build("{s:s, s:s, s:b, s:I, s:s, s:I, s:I, s:o}", "model", model, "project", project, "ok", !is_broken,
+                      "records", (json_int_t)v.records, "head", v.head, "versions", (json_int_t)n_versions, "blobs",
+                      (json_int_t)n_blobs, "broken", is_broken ? steal_ptr(v.broken) : json_null());
 }

@@ -67,8 +67,7 @@ int release_append(struct db_tx *tx, const char *project, const char *model, int
                    "ssiissss", project, model, sequence, version, kind, text, previous, hash);
 }
 
-json_t *release_records(struct db_tx *tx, const char *project, const char *model, int64_t version,
-                        struct error *error)
+json_t *release_records(struct db_tx *tx, const char *project, const char *model, int64_t version, struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_json json_t *records = json_array();
@@ -84,10 +83,9 @@ json_t *release_records(struct db_tx *tx, const char *project, const char *model
 
         if (!record)
             return NULL;
-        json_array_append_new(records, json_build("{s:I, s:s, s:O, s:s, s:s}", "sequence",
-                                                  (json_int_t)db_int(&rows, 0), "kind", db_text(&rows, 1),
-                                                  "record", record, "previous", db_text(&rows, 3), "hash",
-                                                  db_text(&rows, 4)));
+        json_array_append_new(records, json_build("{s:I, s:s, s:O, s:s, s:s}", "sequence", (json_int_t)db_int(&rows, 0),
+                                                  "kind", db_text(&rows, 1), "record", record, "previous",
+                                                  db_text(&rows, 3), "hash", db_text(&rows, 4)));
     }
     return r < 0 ? NULL : steal_ptr(records);
 }
@@ -101,17 +99,15 @@ static void sheet_add(json_t *sheet, const char *kind, json_t *record)
         json_object_set(sheet, "metrics_final", metrics);
     if (strcmp(kind, "gate") == 0)
         json_object_set_new(sheet, "gate",
-                            json_build("{s:O?, s:O?, s:O?, s:O?, s:O?}", "verdict",
-                                       json_object_get(record, "verdict"), "reason",
-                                       json_object_get(record, "reason"), "rule", json_object_get(record, "rule"),
-                                       "alias", json_object_get(record, "alias"), "when",
-                                       json_object_get(record, "when")));
+                            json_build("{s:O?, s:O?, s:O?, s:O?, s:O?}", "verdict", json_object_get(record, "verdict"),
+                                       "reason", json_object_get(record, "reason"), "rule",
+                                       json_object_get(record, "rule"), "alias", json_object_get(record, "alias"),
+                                       "when", json_object_get(record, "when")));
     if (strcmp(kind, "removed") == 0)
         json_object_set(sheet, "removed", json_object_get(record, "when"));
 }
 
-json_t *release_sheet(struct db_tx *tx, const char *project, const char *model, int64_t version,
-                      struct error *error)
+json_t *release_sheet(struct db_tx *tx, const char *project, const char *model, int64_t version, struct error *error)
 {
     cleanup_json json_t *records = release_records(tx, project, model, version, error), *sheet = NULL;
     json_t *entry;
@@ -119,7 +115,7 @@ json_t *release_sheet(struct db_tx *tx, const char *project, const char *model, 
 
     if (!records)
         return NULL;
-    json_array_foreach (records, i, entry) {
+    json_array_foreach(records, i, entry) {
         const char *kind = json_string_value(json_object_get(entry, "kind"));
 
         if (!sheet)

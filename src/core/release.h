@@ -29,17 +29,14 @@ int release_append(struct db_tx *tx, const char *project, const char *model, int
                    const json_t *facts, const char *actor, struct error *error);
 
 /* The records of one version in order: [{"sequence","kind","record":{…},"previous","hash"}]. */
-json_t *release_records(struct db_tx *tx, const char *project, const char *model, int64_t version,
-                        struct error *error);
+json_t *release_records(struct db_tx *tx, const char *project, const char *model, int64_t version, struct error *error);
 /* The fact sheet: the `version` record with "metrics_final" and "gate" of the later ones, and "hash" of the
  * last. NULL with ERROR_NOT_FOUND. */
-json_t *release_sheet(struct db_tx *tx, const char *project, const char *model, int64_t version,
-                      struct error *error);
+json_t *release_sheet(struct db_tx *tx, const char *project, const char *model, int64_t version, struct error *error);
 
 /* Recomputes every link, checks that each version of the model has its record with the digests that the
  * registry has, and (with blobs) re-reads every code and weights blob that is still there:
  *   {"model","ok","records","head","versions","blobs","broken":null |
  *    {"sequence"|"version","what":"hash|previous|sequence|record|digest|blob","message"}}
  * NULL only if it could not be done; a broken chain is a result. */
-json_t *release_verify(struct store *store, const char *project, const char *model, bool blobs,
-                       struct error *error);
+json_t *release_verify(struct store *store, const char *project, const char *model, bool blobs, struct error *error);

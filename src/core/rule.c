@@ -100,8 +100,7 @@ static int add_value(json_t *values, size_t *total, jv value, struct error *erro
     return 0;
 }
 
-static int run_program(struct jq_scope *scope, const char *document, size_t length, json_t *values,
-                       struct error *error)
+static int run_program(struct jq_scope *scope, const char *document, size_t length, json_t *values, struct error *error)
 {
     jv input = jv_parse_sized(document, (int)length), value;
     size_t total = 0;
@@ -232,7 +231,8 @@ static json_t *read_reply(int fd, int status, struct error *error)
                   (unsigned long long)(LIMIT_RULE_MEMORY / MIB), WTERMSIG(status));
         return NULL;
     }
-    if (lseek(fd, 0, SEEK_SET) < 0 || fs_read_fd(fd, "answer of a rule", 4 * LIMIT_RULE_OUTPUT, &text, &length, error) < 0)
+    if (lseek(fd, 0, SEEK_SET) < 0 ||
+        fs_read_fd(fd, "answer of a rule", 4 * LIMIT_RULE_OUTPUT, &text, &length, error) < 0)
         return NULL;
     reply = json_parse(text, length, NULL);
     if (WEXITSTATUS(status) == 2 || !reply) {
@@ -270,8 +270,8 @@ static json_t *run_child(const char *program, const json_t *document, struct err
     }
     if (memory_file(text, strlen(text), &in, error) < 0 || memory_file(NULL, 0, &out, error) < 0)
         return NULL;
-    const struct proc_spawn spawn = {.argv = argv, .environment = environment, .directory = "/", .stdin_fd = in,
-                                     .stdout_fd = out, .stderr_fd = -1};
+    const struct proc_spawn spawn = {
+        .argv = argv, .environment = environment, .directory = "/", .stdin_fd = in, .stdout_fd = out, .stderr_fd = -1};
     if (proc_spawn(&spawn, &pid, error) < 0)
         return NULL;
     r = wait_for(pid, &status, error);

@@ -30,8 +30,7 @@ static const struct schema_field gate_fields[] = {
     {"alias", SCHEMA_STRING, .max = LIMIT_NAME, .doc = "alias that an accepted model gets (production)"},
     {},
 };
-static const struct schema gate_schema = {"RunGate", gate_fields,
-                                          "accept or reject the model that the run makes"};
+static const struct schema gate_schema = {"RunGate", gate_fields, "accept or reject the model that the run makes"};
 
 static const struct schema_field node_count_fields[] = {
     {"chief", SCHEMA_INTEGER, .min = 0, .max = 1},
@@ -42,34 +41,28 @@ static const struct schema_field node_count_fields[] = {
 };
 static const struct schema node_count_schema = {"RunNodeCounts", node_count_fields, "nodes of a run by role"};
 
-#define DEFINITION_FIELDS                                                                                    \
-    {"code", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 71,                                                      \
-     .doc = "digest of a zip that was uploaded as a blob"},                                                  \
-        {"entry",  SCHEMA_ARRAY, .item = SCHEMA_STRING,                                                      \
-         .min = 1, .max = 1024,  .doc = "program and its arguments, run in the code's directory"},           \
-        {"environment", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 200,                                          \
-         .doc = "host, or NAME[@VERSION] (host)"},                                                           \
-        {"datasets", SCHEMA_ARRAY, .item = SCHEMA_STRING, .max = LIMIT_RUN_DATASETS,                         \
-         .doc = "addresses; seen at /slipway/data/NAME/"},                                                   \
-        {"parameters", SCHEMA_OBJECT, .doc = "free; seen in /slipway/params.json"},                          \
-        {"resources", SCHEMA_OBJECT, .object = &resource_schema},                                            \
-        {"nodes", SCHEMA_OBJECT, .object = &node_count_schema, .doc = "nodes by role ({\"main\":1})"},       \
-        {"priority", SCHEMA_INTEGER, .min = -1000, .max = 1000, .doc = "higher runs first (0)"},             \
-        {"timeout_ms", SCHEMA_INTEGER, .min = 0, .max = 1e13, .doc = "longest run time; 0: none (0)"},       \
-        {"grace_ms", SCHEMA_INTEGER, .min = 0, .max = 86400000,                                              \
-         .doc = "between SIGTERM and SIGKILL (10000)"},                                                      \
-        {"retries", SCHEMA_INTEGER, .min = 0, .max = 1000, .doc = "attempts after one that failed (0)"},     \
-        {"network", SCHEMA_BOOLEAN, .doc = "the host's network instead of loopback only (false)"},           \
-        {"model", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 2 * LIMIT_NAME + 1,                                 \
-         .doc = "model whose versions the weights become"},                                                  \
-        {"gate", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &gate_schema},                                    \
-    {                                                                                                        \
-        "labels", SCHEMA_MAP, .item = SCHEMA_STRING, .doc = "free words to find runs by"                     \
-    }
+#define DEFINITION_FIELDS                                                                                              \
+    {"code", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 71, .doc = "digest of a zip that was uploaded as a blob"},         \
+        {"entry",  SCHEMA_ARRAY, .item = SCHEMA_STRING,                                                                \
+         .min = 1, .max = 1024,  .doc = "program and its arguments, run in the code's directory"},                     \
+        {"environment", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 200, .doc = "host, or NAME[@VERSION] (host)"},          \
+        {"datasets", SCHEMA_ARRAY, .item = SCHEMA_STRING, .max = LIMIT_RUN_DATASETS,                                   \
+         .doc = "addresses; seen at /slipway/data/NAME/"},                                                             \
+        {"parameters", SCHEMA_OBJECT, .doc = "free; seen in /slipway/params.json"},                                    \
+        {"resources", SCHEMA_OBJECT, .object = &resource_schema},                                                      \
+        {"nodes", SCHEMA_OBJECT, .object = &node_count_schema, .doc = "nodes by role ({\"main\":1})"},                 \
+        {"priority", SCHEMA_INTEGER, .min = -1000, .max = 1000, .doc = "higher runs first (0)"},                       \
+        {"timeout_ms", SCHEMA_INTEGER, .min = 0, .max = 1e13, .doc = "longest run time; 0: none (0)"},                 \
+        {"grace_ms", SCHEMA_INTEGER, .min = 0, .max = 86400000, .doc = "between SIGTERM and SIGKILL (10000)"},         \
+        {"retries", SCHEMA_INTEGER, .min = 0, .max = 1000, .doc = "attempts after one that failed (0)"},               \
+        {"network", SCHEMA_BOOLEAN, .doc = "the host's network instead of loopback only (false)"},                     \
+        {"model", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 2 * LIMIT_NAME + 1,                                           \
+         .doc = "model whose versions the weights become"},                                                            \
+        {"gate", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &gate_schema},                                              \
+        {"labels", SCHEMA_MAP, .item = SCHEMA_STRING, .doc = "free words to find runs by"}
 
 const struct schema_field job_definition_fields[] = {DEFINITION_FIELDS, {}};
-const struct schema job_definition_schema = {"JobDefinition", job_definition_fields,
-                                             "defaults of a job's runs"};
+const struct schema job_definition_schema = {"JobDefinition", job_definition_fields, "defaults of a job's runs"};
 
 static const struct schema_field job_create_fields[] = {
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = LIMIT_NAME, .doc = "name of the job"},
@@ -100,8 +93,7 @@ void job_definition_merge(json_t *definition, const json_t *changes)
     const char *key;
     json_t *value, *old;
 
-    json_object_foreach((json_t *)changes, key, value)
-    {
+    json_object_foreach((json_t *)changes, key, value) {
         old = json_object_get(definition, key);
         if (json_is_null(value))
             json_object_del(definition, key);
@@ -132,9 +124,9 @@ static int check_entry(struct submission *s, struct error *error)
 
     if (!entry)
         return error_set(error, ERROR_INVALID, "field 'entry' is missing: name the program to run");
-    json_array_foreach(more, i, word) json_array_append(entry, word);
-    json_array_foreach(entry, i, word)
-    {
+    json_array_foreach(more, i, word)
+        json_array_append(entry, word);
+    json_array_foreach(entry, i, word) {
         if (strlen(json_string_value(word)) != json_string_length(word))
             return error_set(error, ERROR_INVALID, "field 'entry[%zu]' holds a NUL character", i);
     }
@@ -185,9 +177,8 @@ static int check_environment(struct submission *s, struct error *error)
     if (environment_load(s->tx, s->project, address, &environment, error) < 0)
         return -1;
     full = xasprintf("%s@%d", environment.name, environment.version);
-    json_object_set_new(
-        s->spec, "environment",
-        json_build("{s:s, s:s}", "name", full, "digest", environment.digest[s->resources.gpus > 0]));
+    json_object_set_new(s->spec, "environment",
+                        json_build("{s:s, s:s}", "name", full, "digest", environment.digest[s->resources.gpus > 0]));
     return 0;
 }
 
@@ -198,15 +189,13 @@ static int check_parameters(struct submission *s, struct error *error)
 
     if (json_object_size(parameters) > LIMIT_PARAMETERS)
         return error_set(error, ERROR_TOO_LARGE, "a run takes at most %d parameters", LIMIT_PARAMETERS);
-    json_object_foreach(parameters, key, value)
-    {
+    json_object_foreach(parameters, key, value) {
         cleanup_free char *text = json_text(value);
 
         if (!*key || strlen(key) > 200)
             return error_set(error, ERROR_INVALID, "the name of a parameter has 1 to 200 characters");
         if (strlen(text) > LIMIT_PARAMETER)
-            return error_set(error, ERROR_TOO_LARGE, "parameter '%s' is over %d bytes", key,
-                             (int)LIMIT_PARAMETER);
+            return error_set(error, ERROR_TOO_LARGE, "parameter '%s' is over %d bytes", key, (int)LIMIT_PARAMETER);
     }
     json_object_set_new(s->spec, "parameters", parameters ? json_incref(parameters) : json_object());
     return 0;
@@ -229,12 +218,12 @@ static int check_resources(struct submission *s, struct error *error)
                                    (json_int_t)s->resources.memory, "gpus", s->resources.gpus, "gpu_memory",
                                    (json_int_t)s->resources.gpu_memory));
 
-    json_object_foreach(nodes, role, count) s->nodes += (int)json_integer_value(count);
+    json_object_foreach(nodes, role, count)
+        s->nodes += (int)json_integer_value(count);
     if (!nodes)
         s->nodes = 1;
     if (s->nodes < 1 || s->nodes > LIMIT_RUN_NODES)
-        return error_set(error, ERROR_INVALID, "field 'nodes' must sum to 1 to %d, not %d", LIMIT_RUN_NODES,
-                         s->nodes);
+        return error_set(error, ERROR_INVALID, "field 'nodes' must sum to 1 to %d, not %d", LIMIT_RUN_NODES, s->nodes);
     json_object_set_new(s->spec, "nodes", nodes ? json_incref(nodes) : json_build("{s:i}", "main", 1));
     return 0;
 }
@@ -249,8 +238,7 @@ static int check_model(struct submission *s, struct error *error)
     if (model && model_check_name(model, error) < 0)
         return -1;
     if (model && !s->code)
-        return error_set(error, ERROR_INVALID,
-                         "field 'model' needs field 'code': a version is code and weights");
+        return error_set(error, ERROR_INVALID, "field 'model' needs field 'code': a version is code and weights");
     json_set_string(s->spec, "model", model);
     json_object_set_new(s->spec, "gate", gate ? json_incref(gate) : json_null());
     return 0;
@@ -268,14 +256,12 @@ static int resolve_datasets(struct submission *s, struct error *error)
     size_t i, k;
 
     json_object_set_new(s->spec, "datasets", datasets);
-    json_array_foreach(addresses, i, address)
-    {
+    json_array_foreach(addresses, i, address) {
         json_t *dataset = run_resolve_dataset(s->tx, s->project, json_string_value(address), error), *other;
 
         if (!dataset)
             return -1;
-        json_array_foreach(datasets, k, other)
-        {
+        json_array_foreach(datasets, k, other) {
             if (strcmp(json_get_string(other, "name", ""), json_get_string(dataset, "name", "")) == 0) {
                 json_decref(dataset);
                 return error_set(error, ERROR_INVALID, "two datasets are called '%s'",
@@ -292,11 +278,8 @@ static int insert(struct submission *s, const char *id, const char *actor, struc
     cleanup_json json_t *data = json_object();
     cleanup_free char *subject = xasprintf("run/%s", id);
     const json_t *d = s->definition, *labels = json_object_get(d, "labels");
-    struct journal_event event = {.type = "slipway.run.queued",
-                                  .subject = subject,
-                                  .project = s->project,
-                                  .actor = actor,
-                                  .data = data};
+    struct journal_event event = {
+        .type = "slipway.run.queued", .subject = subject, .project = s->project, .actor = actor, .data = data};
 
     if (db_exec(s->tx, error,
                 "INSERT INTO runs (id, project, name, job, job_code, code, model, state, reason, retries, "
@@ -304,11 +287,10 @@ static int insert(struct submission *s, const char *id, const char *actor, struc
                 "nodes, cpus, memory, gpus, gpu_memory, timeout_ms, spec, labels, created_at, created_by) "
                 "VALUES (?, ?, ?, ?, nullif(?, 0), ?, ?, ?, 'submitted', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 "ssssissiiiidiiiijjis", id, s->project, json_get_string(d, "name", NULL),
-                json_get_string(d, "job", NULL), (int64_t)s->code_version, s->code,
-                json_get_string(d, "model", NULL), (int64_t)RUN_QUEUED, json_get_int(d, "retries", 0),
-                json_get_int(d, "priority", 0), (int64_t)s->nodes, s->resources.cpus,
-                (int64_t)s->resources.memory, (int64_t)s->resources.gpus, (int64_t)s->resources.gpu_memory,
-                json_get_int(d, "timeout_ms", 0), s->spec, labels, clock_wall_ms(),
+                json_get_string(d, "job", NULL), (int64_t)s->code_version, s->code, json_get_string(d, "model", NULL),
+                (int64_t)RUN_QUEUED, json_get_int(d, "retries", 0), json_get_int(d, "priority", 0), (int64_t)s->nodes,
+                s->resources.cpus, (int64_t)s->resources.memory, (int64_t)s->resources.gpus,
+                (int64_t)s->resources.gpu_memory, json_get_int(d, "timeout_ms", 0), s->spec, labels, clock_wall_ms(),
                 actor ? actor : "system") < 0)
         return -1;
     if (run_use_datasets(s->tx, s->project, id, s->spec, error) < 0)
@@ -336,8 +318,8 @@ static int decide(struct submission *s, const struct job *job, struct error *err
     return 0;
 }
 
-int run_create(struct db_tx *tx, const char *project, const char *actor, const json_t *request,
-               char ret_id[ID_SIZE], struct error *error)
+int run_create(struct db_tx *tx, const char *project, const char *actor, const json_t *request, char ret_id[ID_SIZE],
+               struct error *error)
 {
     cleanup_json json_t *definition = NULL;
     cleanup_json json_t *spec = json_object();

@@ -40,8 +40,8 @@ int run_add_node(struct db_tx *tx, const struct run *run, int node, const char *
     return db_exec(tx, error,
                    "INSERT INTO run_nodes (run_id, attempt, node, role, state, gpus, launched_at) "
                    "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                   "siisisi", run->id, (int64_t)run->attempt, (int64_t)node, role, (int64_t)NODE_LAUNCHING,
-                   gpus, clock_wall_ms());
+                   "siisisi", run->id, (int64_t)run->attempt, (int64_t)node, role, (int64_t)NODE_LAUNCHING, gpus,
+                   clock_wall_ms());
 }
 
 int run_set_node_state(struct db_tx *tx, const char *run_id, int attempt, int node, enum node_state state,
@@ -49,9 +49,8 @@ int run_set_node_state(struct db_tx *tx, const char *run_id, int attempt, int no
 {
     int64_t now = clock_wall_ms(), old;
 
-    if (db_query_int(tx, &old, error,
-                     "SELECT state FROM run_nodes WHERE run_id = ? AND attempt = ? AND node = ?", "sii",
-                     run_id, (int64_t)attempt, (int64_t)node) < 0)
+    if (db_query_int(tx, &old, error, "SELECT state FROM run_nodes WHERE run_id = ? AND attempt = ? AND node = ?",
+                     "sii", run_id, (int64_t)attempt, (int64_t)node) < 0)
         return error_wrap(error, "node %d of run %s", node, run_id);
     if (old == (int64_t)state)
         return 0;
@@ -80,8 +79,7 @@ int run_load_node(struct db_tx *tx, const char *run_id, int attempt, int node, s
     r = db_next(&rows, error);
     if (r <= 0)
         return r < 0 ? -1
-                     : error_set(error, ERROR_NOT_FOUND, "run %s has no node %d in attempt %d", run_id, node,
-                                 attempt);
+                     : error_set(error, ERROR_NOT_FOUND, "run %s has no node %d in attempt %d", run_id, node, attempt);
     *ret_node = (struct run_node){.attempt = attempt,
                                   .node = node,
                                   .state = (enum node_state)db_int(&rows, 1),
@@ -96,10 +94,9 @@ json_t *run_node_exit(struct db_tx *tx, const char *run_id, int attempt, int nod
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
 
-    if (db_query(
-            tx, &rows, error,
-            "SELECT exit FROM run_nodes WHERE run_id = ? AND attempt = ? AND node = ? AND exit IS NOT NULL",
-            "sii", run_id, (int64_t)attempt, (int64_t)node) < 0)
+    if (db_query(tx, &rows, error,
+                 "SELECT exit FROM run_nodes WHERE run_id = ? AND attempt = ? AND node = ? AND exit IS NOT NULL", "sii",
+                 run_id, (int64_t)attempt, (int64_t)node) < 0)
         return NULL;
     r = db_next(&rows, error);
     if (r == 0)
@@ -147,8 +144,8 @@ json_t *run_nodes(struct db_tx *tx, const char *run_id, struct error *error)
 
 /* -- weights -- */
 
-int run_add_weights(struct db_tx *tx, const struct run *run, const struct run_weights *weights,
-                    int *ret_generation, bool *ret_new, struct error *error)
+int run_add_weights(struct db_tx *tx, const struct run *run, const struct run_weights *weights, int *ret_generation,
+                    bool *ret_new, struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_json json_t *data = NULL;
@@ -177,8 +174,7 @@ int run_add_weights(struct db_tx *tx, const struct run *run, const struct run_we
 
     digest_format(&weights->digest, digest);
     if (db_query_int(tx, &generation, error,
-                     "SELECT coalesce(max(generation), 0) + 1 FROM run_weights WHERE run_id = ?", "s",
-                     run->id) < 0)
+                     "SELECT coalesce(max(generation), 0) + 1 FROM run_weights WHERE run_id = ?", "s", run->id) < 0)
         return -1;
     if (db_exec(tx, error,
                 "INSERT INTO run_weights (run_id, generation, attempt, node, node_generation, name, digest, "
@@ -234,10 +230,9 @@ int run_newest_weights(struct db_tx *tx, const char *run_id, struct digest *ret_
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
 
-    if (db_query(
-            tx, &rows, error,
-            "SELECT digest, generation FROM run_weights WHERE run_id = ? ORDER BY generation DESC LIMIT 1",
-            "s", run_id) < 0)
+    if (db_query(tx, &rows, error,
+                 "SELECT digest, generation FROM run_weights WHERE run_id = ? ORDER BY generation DESC LIMIT 1", "s",
+                 run_id) < 0)
         return -1;
     r = db_next(&rows, error);
     if (r <= 0)

@@ -52,9 +52,9 @@ struct run *run_free(struct run *run)
 
 /* -- reading -- */
 
-#define RUN_COLUMNS                                                                                          \
-    "id, project, name, job, job_code, code, model, state, reason, message, attempt, failures, retries, "    \
-    "priority, nodes, cpus, memory, gpus, gpu_memory, timeout_ms, stop_requested, exit_code, spec, labels, " \
+#define RUN_COLUMNS                                                                                                    \
+    "id, project, name, job, job_code, code, model, state, reason, message, attempt, failures, retries, "              \
+    "priority, nodes, cpus, memory, gpus, gpu_memory, timeout_ms, stop_requested, exit_code, spec, labels, "           \
     "created_at, created_by, started_at, ended_at, not_before"
 
 static struct run *from_row(struct db_rows *rows, struct error *error)
@@ -102,8 +102,7 @@ static struct run *from_row(struct db_rows *rows, struct error *error)
     return steal_ptr(run);
 }
 
-static int load_one(struct db_tx *tx, const char *what, struct run **ret_run, struct error *error,
-                    struct db_rows *rows)
+static int load_one(struct db_tx *tx, const char *what, struct run **ret_run, struct error *error, struct db_rows *rows)
 {
     int r = db_next(rows, error);
 
@@ -119,9 +118,8 @@ int run_load(struct db_tx *tx, const char *project, const char *id, struct run *
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
 
-    if (db_query(tx, &rows, error,
-                 "SELECT " RUN_COLUMNS " FROM runs WHERE id = ?1 AND (?2 IS NULL OR project = ?2)", "ss", id,
-                 project) < 0)
+    if (db_query(tx, &rows, error, "SELECT " RUN_COLUMNS " FROM runs WHERE id = ?1 AND (?2 IS NULL OR project = ?2)",
+                 "ss", id, project) < 0)
         return -1;
     return load_one(tx, id, ret_run, error, &rows);
 }
@@ -133,8 +131,7 @@ static bool is_prefix(const char *text)
     return length >= 8 && length < ID_SIZE - 1 && strspn(text, "0123456789abcdef") == length;
 }
 
-int run_find(struct db_tx *tx, const char *project, const char *text, struct run **ret_run,
-             struct error *error)
+int run_find(struct db_tx *tx, const char *project, const char *text, struct run **ret_run, struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_run struct run *run = NULL;
@@ -142,9 +139,8 @@ int run_find(struct db_tx *tx, const char *project, const char *text, struct run
 
     if (strcmp(text, "last") == 0) {
         if (db_query(tx, &rows, error,
-                     "SELECT " RUN_COLUMNS
-                     " FROM runs WHERE ?1 IS NULL OR project = ?1 ORDER BY id DESC LIMIT 1",
-                     "s", project) < 0)
+                     "SELECT " RUN_COLUMNS " FROM runs WHERE ?1 IS NULL OR project = ?1 ORDER BY id DESC LIMIT 1", "s",
+                     project) < 0)
             return -1;
         r = db_next(&rows, error);
         if (r == 0)
@@ -158,8 +154,7 @@ int run_find(struct db_tx *tx, const char *project, const char *text, struct run
         return run_load(tx, project, text, ret_run, error);
 
     if (db_query(tx, &rows, error,
-                 "SELECT " RUN_COLUMNS
-                 " FROM runs WHERE id >= ?1 AND id < ?1 || 'g' AND (?2 IS NULL OR project = ?2) "
+                 "SELECT " RUN_COLUMNS " FROM runs WHERE id >= ?1 AND id < ?1 || 'g' AND (?2 IS NULL OR project = ?2) "
                  "ORDER BY id LIMIT 2",
                  "ss", text, project) < 0)
         return -1;
@@ -182,8 +177,8 @@ static void replace(char **text, const char *value)
     *text = xstrdup_null(value);
 }
 
-static int append_event(struct db_tx *tx, const struct run *run, const char *what, const char *actor,
-                        json_t *data, struct error *error)
+static int append_event(struct db_tx *tx, const struct run *run, const char *what, const char *actor, json_t *data,
+                        struct error *error)
 {
     cleanup_free char *type = xasprintf("slipway.run.%s", what);
     cleanup_free char *subject = xasprintf("run/%s", run->id);
@@ -202,8 +197,7 @@ int run_set_state(struct db_tx *tx, struct run *run, const struct run_change *ch
     int r;
 
     /* The row decides, not the copy: another thread may have stopped the run meanwhile. */
-    if (db_query(tx, &rows, error, "SELECT state, attempt, stop_requested FROM runs WHERE id = ?", "s",
-                 run->id) < 0)
+    if (db_query(tx, &rows, error, "SELECT state, attempt, stop_requested FROM runs WHERE id = ?", "s", run->id) < 0)
         return -1;
     r = db_next(&rows, error);
     if (r <= 0)
@@ -242,8 +236,8 @@ int run_set_state(struct db_tx *tx, struct run *run, const struct run_change *ch
         run->exit_code = change->exit_code ? *change->exit_code : 0;
     }
 
-    data = json_build("{s:s, s:s, s:I}", "reason", change->reason, "from",
-                      state_name(&run_states, (int)state), "attempt", (json_int_t)attempt);
+    data = json_build("{s:s, s:s, s:I}", "reason", change->reason, "from", state_name(&run_states, (int)state),
+                      "attempt", (json_int_t)attempt);
     if (change->message)
         json_set_string(data, "message", change->message);
     if (change->not_before)
@@ -293,13 +287,11 @@ int run_request_stop(struct db_tx *tx, struct run *run, const char *actor, struc
 
 int run_retry(struct db_tx *tx, struct run *run, const char *actor, struct error *error)
 {
-    struct run_change change = {
-        .state = RUN_QUEUED, .reason = "retry_requested", .actor = actor, .new_attempt = true};
+    struct run_change change = {.state = RUN_QUEUED, .reason = "retry_requested", .actor = actor, .new_attempt = true};
 
     if (run->state == RUN_SUCCEEDED || !run_is_final(run->state))
-        return error_set(error, ERROR_CONFLICT,
-                         "run %s is %s; only a failed, stopped or lost run can be retried", run->id,
-                         state_name(&run_states, (int)run->state));
+        return error_set(error, ERROR_CONFLICT, "run %s is %s; only a failed, stopped or lost run can be retried",
+                         run->id, state_name(&run_states, (int)run->state));
     if (run_use_datasets(tx, run->project, run->id, run->spec, error) < 0)
         return -1;
     return run_set_state(tx, run, &change, error);
@@ -308,8 +300,7 @@ int run_retry(struct db_tx *tx, struct run *run, const char *actor, struct error
 int run_set_priority(struct db_tx *tx, struct run *run, int priority, const char *reason, const char *actor,
                      struct error *error)
 {
-    cleanup_json json_t *data = json_build("{s:i, s:i, s:s}", "from", run->priority, "to", priority, "reason",
-                                           reason);
+    cleanup_json json_t *data = json_build("{s:i, s:i, s:s}", "from", run->priority, "to", priority, "reason", reason);
 
     if (run_is_final(run->state))
         return error_set(error, ERROR_CONFLICT, "run %s has ended already", run->id);
@@ -358,16 +349,14 @@ json_t *run_to_json(const struct run *run)
     json_set_time_ms(o, "created_at", run->created_at);
     json_set_time_ms(o, "started_at", run->started_at);
     json_set_time_ms(o, "ended_at", run->ended_at);
-    json_object_set_new(o, "duration_ms",
-                        run->started_at ? json_integer(end - run->started_at) : json_null());
+    json_object_set_new(o, "duration_ms", run->started_at ? json_integer(end - run->started_at) : json_null());
     json_set_string(o, "created_by", run->created_by);
     json_object_set(o, "spec", run->spec);
     json_object_set_new(o, "labels", run->labels ? json_incref(run->labels) : json_object());
     return o;
 }
 
-json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_next[ID_SIZE],
-                 struct error *error)
+json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_next[ID_SIZE], struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_json json_t *items = json_array();
@@ -388,8 +377,7 @@ json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_nex
         path = xasprintf("$.\"%s\"", key);
     }
     if (db_query(tx, &rows, error,
-                 "SELECT " RUN_COLUMNS
-                 " FROM runs WHERE (?1 IS NULL OR project = ?1) AND (?2 < 0 OR state = ?2) "
+                 "SELECT " RUN_COLUMNS " FROM runs WHERE (?1 IS NULL OR project = ?1) AND (?2 < 0 OR state = ?2) "
                  "AND (?3 IS NULL OR job = ?3) AND (?4 IS NULL OR model = ?4) "
                  "AND (?5 IS NULL OR (labels IS NOT NULL AND json_extract(labels, ?5) IS NOT NULL "
                  "AND (?6 IS NULL OR json_extract(labels, ?5) = ?6))) "
@@ -420,8 +408,7 @@ static const struct schema_field run_fields[] = {
     {"id", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "32 hex digits; they sort by time of creation"},
     {"project", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
-    {"state", SCHEMA_STRING, SCHEMA_REQUIRED,
-     .doc = "queued, starting, running, succeeded, failed, stopped, lost"},
+    {"state", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "queued, starting, running, succeeded, failed, stopped, lost"},
     {"reason", SCHEMA_STRING, SCHEMA_REQUIRED, .doc = "why it is in that state, a word for machines"},
     {"message", SCHEMA_STRING, SCHEMA_REQUIRED | SCHEMA_NULLABLE, .doc = "the same for people"},
     {"job", SCHEMA_STRING, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
@@ -433,8 +420,7 @@ static const struct schema_field run_fields[] = {
     {"priority", SCHEMA_INTEGER, SCHEMA_REQUIRED},
     {"nodes", SCHEMA_INTEGER, SCHEMA_REQUIRED},
     {"stop_requested", SCHEMA_BOOLEAN, SCHEMA_REQUIRED},
-    {"exit_code", SCHEMA_INTEGER, SCHEMA_REQUIRED | SCHEMA_NULLABLE,
-     .doc = "of the main node; 128 + signal if killed"},
+    {"exit_code", SCHEMA_INTEGER, SCHEMA_REQUIRED | SCHEMA_NULLABLE, .doc = "of the main node; 128 + signal if killed"},
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
     {"started_at", SCHEMA_TIME, SCHEMA_REQUIRED | SCHEMA_NULLABLE},
     {"ended_at", SCHEMA_TIME, SCHEMA_REQUIRED | SCHEMA_NULLABLE},

@@ -104,15 +104,13 @@ extern const struct schema run_schema; /* what run_to_json() returns */
  * job, if one is named, then from the defaults. Addresses are resolved here (digits → digits@3, an
  * environment to its version), so that a retry repeats exactly the same. Writes slipway.run.queued.
  */
-int run_create(struct db_tx *tx, const char *project, const char *actor, const json_t *request,
-               char ret_id[ID_SIZE], struct error *error);
+int run_create(struct db_tx *tx, const char *project, const char *actor, const json_t *request, char ret_id[ID_SIZE],
+               struct error *error);
 
 /* ERROR_NOT_FOUND. project may be NULL: any. */
-int run_load(struct db_tx *tx, const char *project, const char *id, struct run **ret_run,
-             struct error *error);
+int run_load(struct db_tx *tx, const char *project, const char *id, struct run **ret_run, struct error *error);
 /* Accepts also a prefix of at least 8 digits, or "last", the project's newest. */
-int run_find(struct db_tx *tx, const char *project, const char *text, struct run **ret_run,
-             struct error *error);
+int run_find(struct db_tx *tx, const char *project, const char *text, struct run **ret_run, struct error *error);
 
 struct run_change {
     enum run_state state;
@@ -150,8 +148,7 @@ struct run_filter {
     int limit;
 };
 /* Newest first, as run_to_json(). NULL on failure. ret_next: id for `before` of the next page, or empty. */
-json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_next[ID_SIZE],
-                 struct error *error);
+json_t *run_list(struct db_tx *tx, const struct run_filter *filter, char ret_next[ID_SIZE], struct error *error);
 
 /* -- nodes -- */
 
@@ -190,8 +187,8 @@ struct run_weights {
 };
 /* Stores the next generation of the run, once: a repeated (attempt, node, node_generation) gives the number
  * that it got the first time and writes nothing. Writes slipway.run.weights. *ret_new may be NULL. */
-int run_add_weights(struct db_tx *tx, const struct run *run, const struct run_weights *weights,
-                    int *ret_generation, bool *ret_new, struct error *error);
+int run_add_weights(struct db_tx *tx, const struct run *run, const struct run_weights *weights, int *ret_generation,
+                    bool *ret_new, struct error *error);
 /* [{"generation","digest","size","step","name","created_at","attempt","node"}] in order. */
 json_t *run_weights_list(struct db_tx *tx, const char *run_id, struct error *error);
 /* The newest generation's digest; ERROR_NOT_FOUND without one. */

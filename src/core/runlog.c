@@ -34,8 +34,8 @@ static int open_log(const char *path, int *ret_fd, struct error *error)
     return 0;
 }
 
-int runlog_read(const char *path, int64_t offset, size_t max, runlog_fn fn, void *userdata,
-                int64_t *ret_offset, struct error *error)
+int runlog_read(const char *path, int64_t offset, size_t max, runlog_fn fn, void *userdata, int64_t *ret_offset,
+                struct error *error)
 {
     cleanup_strbuf struct strbuf text = STRBUF_INIT(max + 2 * LIMIT_LOG_CHUNK);
     cleanup_close int fd = -1;

@@ -31,7 +31,7 @@ typedef int (*runlog_fn)(void *userdata, const struct runlog_entry *entry);
  * where to go on; it equals `offset` if there is nothing new. A file that is not there (yet) is empty. An
  * offset inside of an entry starts at the next one.
  */
-int runlog_read(const char *path, int64_t offset, size_t max, runlog_fn fn, void *userdata,
-                int64_t *ret_offset, struct error *error);
+int runlog_read(const char *path, int64_t offset, size_t max, runlog_fn fn, void *userdata, int64_t *ret_offset,
+                struct error *error);
 /* The offset from which on at least the last `lines` lines follow. */
 int runlog_tail(const char *path, int lines, int64_t *ret_offset, struct error *error);

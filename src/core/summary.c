@@ -2,8 +2,7 @@
 #include "core/summary.h"
 
 /* Rows of (state, count). Numbers of states become their names by the machine. */
-static json_t *count_states(struct db_tx *tx, const char *sql, const struct state_machine *machine,
-                            struct error *error)
+static json_t *count_states(struct db_tx *tx, const char *sql, const struct state_machine *machine, struct error *error)
 {
     cleanup_json json_t *counts = json_object();
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
@@ -30,12 +29,10 @@ int summary_describe(struct db_tx *tx, json_t **ret_summary, struct error *error
     json_t *summary;
     int64_t values[ARRAY_SIZE(counts)];
 
-    runs = count_states(tx, "SELECT state, count(*) FROM runs GROUP BY state ORDER BY state", &run_states,
-                        error);
+    runs = count_states(tx, "SELECT state, count(*) FROM runs GROUP BY state ORDER BY state", &run_states, error);
     if (!runs)
         return -1;
-    replicas = count_states(tx, "SELECT state, count(*) FROM replicas GROUP BY state ORDER BY state", NULL,
-                            error);
+    replicas = count_states(tx, "SELECT state, count(*) FROM replicas GROUP BY state ORDER BY state", NULL, error);
     if (!replicas)
         return -1;
     for (size_t i = 0; i < ARRAY_SIZE(counts); i++)

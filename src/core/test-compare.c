@@ -53,11 +53,11 @@ static void check_known(const json_t *diff)
     assert_true(json_get_bool(total, "comparable", false));
 }
 
-#define KNOWN(dtype, type)                                                                                   \
-    do {                                                                                                     \
-        const type a[] = {1, 2, 3, 4}, b[] = {1, 2, 4, 0};                                                   \
-        cleanup_json json_t *diff = compare(dtype, "[2,2]", a, sizeof(a), dtype, "[2,2]", b, sizeof(b));     \
-        check_known(diff);                                                                                   \
+#define KNOWN(dtype, type)                                                                                             \
+    do {                                                                                                               \
+        const type a[] = {1, 2, 3, 4}, b[] = {1, 2, 4, 0};                                                             \
+        cleanup_json json_t *diff = compare(dtype, "[2,2]", a, sizeof(a), dtype, "[2,2]", b, sizeof(b));               \
+        check_known(diff);                                                                                             \
     } while (0)
 
 static void test_known_values_in_every_dtype(void **state)

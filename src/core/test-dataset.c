@@ -37,8 +37,7 @@ static void create(struct fixture *f, const char *name, json_t *lineage)
 {
     cleanup_error struct error error = ERROR_INIT;
     cleanup_json json_t *schema = json_build("{s:s}", "kind", "table");
-    struct dataset_file files[2] = {{.name = (char *)DATASET_TENSORS, .size = 100},
-                                    {.name = (char *)"a/b", .size = 5}};
+    struct dataset_file files[2] = {{.name = (char *)DATASET_TENSORS, .size = 100}, {.name = (char *)"a/b", .size = 5}};
     struct dataset_create c = {.project = "default",
                                .name = name,
                                .actor = "local",
@@ -80,8 +79,7 @@ static void test_create_and_resolve(void **state)
     assert_error(dataset_resolve(&f->tx, "default", "digit", &none, &error), &error, ERROR_NOT_FOUND,
                  "there are digits");
     assert_error(dataset_resolve(&f->tx, "other", "digits", &none, &error), &error, ERROR_NOT_FOUND, "other");
-    assert_error(dataset_resolve(&f->tx, "default", "digits@x", &none, &error), &error, ERROR_INVALID,
-                 "digits@x");
+    assert_error(dataset_resolve(&f->tx, "default", "digits@x", &none, &error), &error, ERROR_INVALID, "digits@x");
     assert_error(dataset_resolve(&f->tx, "default", "a/digits", &none, &error), &error, ERROR_INVALID, "");
 }
 
@@ -117,8 +115,7 @@ static void test_numbers_are_never_used_twice(void **state)
     create(f, "digits", NULL);
     create(f, "digits", NULL);
     assert_ok(dataset_remove(&f->tx, "default", "digits", false, "local", &error), &error);
-    assert_error(dataset_resolve(&f->tx, "default", "digits", &info, &error), &error, ERROR_NOT_FOUND,
-                 "digits");
+    assert_error(dataset_resolve(&f->tx, "default", "digits", &info, &error), &error, ERROR_NOT_FOUND, "digits");
     create(f, "digits", NULL);
     assert_ok(dataset_resolve(&f->tx, "default", "digits", &info, &error), &error);
     assert_int_equal(info.version, 3);
@@ -135,8 +132,8 @@ static void test_remove_in_use(void **state)
     assert_ok(dataset_use(&f->tx, &info, "run", "r1", true, &error), &error);
     assert_ok(dataset_use(&f->tx, &info, "run", "r1", true, &error), &error);
     assert_ok(dataset_use(&f->tx, &info, "model", "vision/digits@7", false, &error), &error);
-    assert_error(dataset_remove(&f->tx, "default", "digits@1", false, "local", &error), &error,
-                 ERROR_CONFLICT, "used by run r1, model vision/digits@7");
+    assert_error(dataset_remove(&f->tx, "default", "digits@1", false, "local", &error), &error, ERROR_CONFLICT,
+                 "used by run r1, model vision/digits@7");
     assert_error(dataset_remove(&f->tx, "default", "digits@1", true, "local", &error), &error, ERROR_CONFLICT,
                  "used by run r1;");
     assert_ok(dataset_release(&f->tx, "run", "r1", &error), &error);

@@ -101,7 +101,8 @@ static void promote(struct fixture *f, const char *text, const char *alias)
 static void test_names(void **state)
 {
     cleanup_error struct error error = ERROR_INIT;
-    static const char *const bad[] = {"", "digits", "/digits", "vision/", "vision/a/b", "Vision/x", "../etc", "a/..b c"};
+    static const char *const bad[] = {"",           "digits",   "/digits", "vision/",
+                                      "vision/a/b", "Vision/x", "../etc",  "a/..b c"};
 
     assert_ok(model_check_name("vision/digits-2.x", &error), &error);
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -266,7 +267,8 @@ static void test_chain_links(void **state)
     add(f, "vision/digits", "c1", "w2", "run-a", 2);
     add(f, "vision/other", "c1", "w2", "run-b", 1);
     assert_ok(db_query(&f->tx, &rows, &f->error,
-                       "SELECT record, previous, hash FROM releases WHERE model = 'vision/digits' ORDER BY sequence", ""),
+                       "SELECT record, previous, hash FROM releases WHERE model = 'vision/digits' ORDER BY sequence",
+                       ""),
               &f->error);
     while (db_next(&rows, &f->error) > 0) {
         cleanup_free char *text = xasprintf("%s%s", previous, db_text(&rows, 0));
@@ -286,9 +288,15 @@ static void test_sheet(void **state)
     cleanup_json json_t *metrics = json_build("{s:f}", "accuracy", 0.5);
     cleanup_json json_t *gate = json_build("{s:s, s:{s:f}}", "verdict", "accepted", "metrics", "accuracy", 0.75);
     cleanup_json json_t *sheet = NULL;
-    const struct model_addition addition = {.project = "default", .model = "vision/digits", .code = digest("c"),
-                                            .weights = digest("w"), .run_id = "r", .generation = 1, .step = 9,
-                                            .facts = facts, .metrics = metrics};
+    const struct model_addition addition = {.project = "default",
+                                            .model = "vision/digits",
+                                            .code = digest("c"),
+                                            .weights = digest("w"),
+                                            .run_id = "r",
+                                            .generation = 1,
+                                            .step = 9,
+                                            .facts = facts,
+                                            .metrics = metrics};
 
     assert_ok(model_add(&f->tx, &addition, NULL, &f->error), &f->error);
     assert_ok(release_append(&f->tx, "default", "vision/digits", 1, "gate", gate, NULL, &f->error), &f->error);

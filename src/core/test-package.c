@@ -38,17 +38,19 @@ static void check(const char *const *entries, const char *fault, const char *run
 static void test_what_can_be_served(void **state)
 {
     check((const char *const[]){"model.py", BOTH, NULL}, NULL, "python");
-    check((const char *const[]){"model.py", "init = lambda: None\nasync def predict(t): return t\n", NULL}, NULL, "python");
+    check((const char *const[]){"model.py", "init = lambda: None\nasync def predict(t): return t\n", NULL}, NULL,
+          "python");
     check((const char *const[]){"lib.py", "", "model.py", "from lib import init, predict as p, predict\n", NULL}, NULL,
           "python");
     check((const char *const[]){"model.R", "init <- function() {}\npredict = function(x) x\n", NULL}, NULL, "r");
-    check((const char *const[]){"model.py", "def init(): pass\ndef predict_tensors(x): return x", NULL}, NULL, "python");
+    check((const char *const[]){"model.py", "def init(): pass\ndef predict_tensors(x): return x", NULL}, NULL,
+          "python");
     check((const char *const[]){"model.onnx", "", NULL}, NULL, "onnx");
     check((const char *const[]){"model.json", "", NULL}, NULL, "xgboost");
     check((const char *const[]){"model.ubj", "", NULL}, NULL, "xgboost");
     check((const char *const[]){"model.json", "", "model.py", BOTH, NULL}, NULL, "python"); /* code comes first */
-    check((const char *const[]){"nets/a.tflite", "", "slipway.yaml", "runtime: onnx\nfile: nets/a.tflite\n", NULL}, NULL,
-          "onnx");
+    check((const char *const[]){"nets/a.tflite", "", "slipway.yaml", "runtime: onnx\nfile: nets/a.tflite\n", NULL},
+          NULL, "onnx");
 }
 
 static void test_what_cannot(void **state)
@@ -59,19 +61,19 @@ static void test_what_cannot(void **state)
     check((const char *const[]){"model.py", "# def init():\n    def init(): pass\ndef predict(t): pass\n", NULL},
           "no init()", NULL);
     check((const char *const[]){"model.py", BOTH, "slipway.yaml", "runtime: r\n", NULL}, "there is no model.R", NULL);
-    check((const char *const[]){"slipway.yaml", "runtime: onnx\nfile: a.onnx\n", "x.onnx", "", NULL}, "there is no a.onnx",
+    check((const char *const[]){"slipway.yaml", "runtime: onnx\nfile: a.onnx\n", "x.onnx", "", NULL},
+          "there is no a.onnx", NULL);
+    check((const char *const[]){"model.py", BOTH, "slipway.yaml", "file: a.onnx\n", NULL}, "'file' in slipway.yaml",
           NULL);
-    check((const char *const[]){"model.py", BOTH, "slipway.yaml", "file: a.onnx\n", NULL}, "'file' in slipway.yaml", NULL);
 }
 
 static void test_manifest(void **state)
 {
     cleanup_error struct error error = ERROR_INIT;
-    cleanup_close int fd =
-        zip_of((const char *const[]){"model.py", BOTH, "slipway.yaml",
-                                     "environment: tf@2\nconcurrency: 4\n"
-                                     "inputs: [{name: x, datatype: FP32, shape: [-1, 64]}]\n",
-                                     NULL});
+    cleanup_close int fd = zip_of((const char *const[]){"model.py", BOTH, "slipway.yaml",
+                                                        "environment: tf@2\nconcurrency: 4\n"
+                                                        "inputs: [{name: x, datatype: FP32, shape: [-1, 64]}]\n",
+                                                        NULL});
     cleanup_json json_t *package = package_inspect_fd(fd, &error);
     cleanup_free char *inputs = NULL;
 
@@ -122,10 +124,8 @@ static void test_garbage_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_can_be_served),
-        cmocka_unit_test(test_what_cannot),
-        cmocka_unit_test(test_manifest),
-        cmocka_unit_test(test_bad_manifests_are_named),
+        cmocka_unit_test(test_what_can_be_served), cmocka_unit_test(test_what_cannot),
+        cmocka_unit_test(test_manifest),           cmocka_unit_test(test_bad_manifests_are_named),
         cmocka_unit_test(test_garbage_is_refused),
     };
 

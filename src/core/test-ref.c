@@ -30,9 +30,8 @@ static void test_parse(void **state)
 
 static void test_malformed(void **state)
 {
-    static const char *const texts[] = {"",      "@3",   ":a",     "a:",    "a@",  "a@@3", "a/b/c",
-                                        "a@3/4", "../a", "a/../b", "A",     "a b", "a@ 3", "a:b:c",
-                                        "/a",    "a/",   "-a",     "a@x:y", "a\n", "a@V1"};
+    static const char *const texts[] = {"",  "@3",  ":a",   "a:",    "a@", "a@@3", "a/b/c", "a@3/4", "../a", "a/../b",
+                                        "A", "a b", "a@ 3", "a:b:c", "/a", "a/",   "-a",    "a@x:y", "a\n",  "a@V1"};
     cleanup_error struct error error = ERROR_INIT;
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {

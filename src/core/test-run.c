@@ -72,8 +72,7 @@ static void test_create_and_defaults(void **state)
     char id[ID_SIZE];
 
     begin(*state, &tx);
-    assert_ok(create(&tx, "{\"entry\":[\"true\"],\"resources\":{\"memory\":5},\"labels\":{\"a\":\"b\"}}", id,
-                     &error),
+    assert_ok(create(&tx, "{\"entry\":[\"true\"],\"resources\":{\"memory\":5},\"labels\":{\"a\":\"b\"}}", id, &error),
               &error);
     assert_ok(run_load(&tx, "default", id, &run, &error), &error);
     assert_int_equal(run->state, RUN_QUEUED);
@@ -164,8 +163,8 @@ static void test_every_transition(void **state)
             r = run_set_state(&tx, run, &c, &error);
             assert_ok(journal_newest(&tx, &after, NULL), &error);
             if ((r == 0) != allowed || after - before != allowed)
-                fail_msg("%s to %s: %d, %d events", state_name(&run_states, from),
-                         state_name(&run_states, to), r, (int)(after - before));
+                fail_msg("%s to %s: %d, %d events", state_name(&run_states, from), state_name(&run_states, to), r,
+                         (int)(after - before));
             error_clear(&error);
             assert_int_equal(run->state, allowed ? to : from);
         }
@@ -250,9 +249,8 @@ static void test_job(void **state)
 {
     cleanup_error struct error error = ERROR_INIT;
     cleanup_tx struct db_tx tx = DB_TX_INIT;
-    cleanup_json json_t *definition = parse(
-        "{\"name\":\"train\",\"entry\":[\"python3\",\"t.py\"],"
-        "\"parameters\":{\"lr\":1,\"epochs\":2},\"resources\":{\"cpus\":2}}");
+    cleanup_json json_t *definition = parse("{\"name\":\"train\",\"entry\":[\"python3\",\"t.py\"],"
+                                            "\"parameters\":{\"lr\":1,\"epochs\":2},\"resources\":{\"cpus\":2}}");
     cleanup_json json_t *changes = parse("{\"retries\":3,\"resources\":{\"gpus\":1},\"entry\":[\"sh\"]}");
     cleanup_job struct job *job = NULL;
     cleanup_run struct run *run = NULL;
@@ -264,10 +262,8 @@ static void test_job(void **state)
     digest_parse(CODE_B, &b, &error);
     begin(*state, &tx);
     assert_ok(job_create(&tx, "default", "local", "train", definition, &error), &error);
-    assert_error(job_create(&tx, "default", "local", "train", definition, &error), &error, ERROR_EXISTS,
-                 "train");
-    assert_error(job_create(&tx, "default", "local", "Bad Name", definition, &error), &error, ERROR_INVALID,
-                 "job");
+    assert_error(job_create(&tx, "default", "local", "train", definition, &error), &error, ERROR_EXISTS, "train");
+    assert_error(job_create(&tx, "default", "local", "Bad Name", definition, &error), &error, ERROR_INVALID, "job");
     assert_ok(job_load(&tx, "default", "train", &job, &error), &error);
     assert_error(job_code(&tx, job, 0, &got, &version, &error), &error, ERROR_NOT_FOUND, "no code yet");
     assert_ok(job_push_code(&tx, job, &a, 10, NULL, "local", &version, &error), &error);
@@ -276,10 +272,9 @@ static void test_job(void **state)
     assert_int_equal(version, 1);
     assert_ok(job_push_code(&tx, job, &b, 10, NULL, "local", &version, &error), &error);
     assert_int_equal(version, 2);
-    assert_ok(
-        create(&tx, "{\"job\":\"train\",\"code_version\":1,\"parameters\":{\"lr\":5},\"arguments\":[\"-v\"]}",
-               id, &error),
-        &error);
+    assert_ok(create(&tx, "{\"job\":\"train\",\"code_version\":1,\"parameters\":{\"lr\":5},\"arguments\":[\"-v\"]}", id,
+                     &error),
+              &error);
     assert_ok(run_load(&tx, NULL, id, &run, &error), &error);
     assert_string_equal(run->code, CODE_A);
     assert_int_equal(run->job_code, 1);
@@ -341,8 +336,7 @@ static void test_metrics(void **state)
     points = json_object_get(json_array_get(series, 0), "points");
     assert_true(json_array_size(points) <= 20 && json_array_size(points) >= 10);
     assert_int_equal(json_integer_value(json_array_get(json_array_get(points, 0), 3)), 1);
-    assert_int_equal(
-        json_integer_value(json_array_get(json_array_get(points, json_array_size(points) - 1), 3)), 1000);
+    assert_int_equal(json_integer_value(json_array_get(json_array_get(points, json_array_size(points) - 1), 3)), 1000);
     bool spike = false;
     int64_t previous = 0;
     for (size_t i = 0; i < json_array_size(points); i++) {
@@ -413,18 +407,16 @@ static void test_environment(void **state)
                  ERROR_INVALID, "host");
     assert_ok(environment_create(&tx, "default", "x", "tf", "numpy", NULL, "3", &version, &error), &error);
     assert_int_equal(version, 1);
-    assert_ok(environment_create(&tx, "default", "x", "tf", "numpy # same", NULL, "3", &version, &error),
-              &error);
+    assert_ok(environment_create(&tx, "default", "x", "tf", "numpy # same", NULL, "3", &version, &error), &error);
     assert_int_equal(version, 1);
     assert_ok(environment_create(&tx, "default", "x", "tf", "numpy", "cupy", "3", &version, &error), &error);
     assert_int_equal(version, 2);
     assert_ok(environment_load(&tx, "default", "tf", &e, &error), &error);
     assert_int_equal(e.version, 2);
     assert_string_not_equal(e.digest[0], e.digest[1]);
-    assert_ok(build_set_state(&tx, e.digest[0], "numpy", BUILD_BUILDING, "requested", NULL, 0, &error),
-              &error);
-    assert_error(build_set_state(&tx, e.digest[0], NULL, BUILD_BUILDING, "requested", NULL, 0, &error),
-                 &error, ERROR_CONFLICT, "building");
+    assert_ok(build_set_state(&tx, e.digest[0], "numpy", BUILD_BUILDING, "requested", NULL, 0, &error), &error);
+    assert_error(build_set_state(&tx, e.digest[0], NULL, BUILD_BUILDING, "requested", NULL, 0, &error), &error,
+                 ERROR_CONFLICT, "building");
     assert_ok(build_set_state(&tx, e.digest[0], NULL, BUILD_FAILED, "build_failed", "no", 0, &error), &error);
     assert_ok(build_set_state(&tx, e.digest[0], NULL, BUILD_BUILDING, "requested", NULL, 0, &error), &error);
     assert_ok(environment_delete(&tx, "default", "tf@2", "x", &error), &error);

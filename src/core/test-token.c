@@ -41,9 +41,9 @@ static char *create(struct fixture *f, const char *name, const char *scopes, con
     cleanup_token struct token token = TOKEN_INIT;
     char *secret = NULL;
 
-    assert_ok(token_create(&f->tx, &(struct token_options){name, scopes, project, ttl_ms}, "local", &token, &secret,
-                           &error),
-              &error);
+    assert_ok(
+        token_create(&f->tx, &(struct token_options){name, scopes, project, ttl_ms}, "local", &token, &secret, &error),
+        &error);
     return secret;
 }
 
@@ -51,8 +51,7 @@ static char *create(struct fixture *f, const char *name, const char *scopes, con
 static char *events_of(struct fixture *f, const char *type)
 {
     cleanup_error struct error error = ERROR_INIT;
-    cleanup_json json_t *events =
-        journal_read(&f->tx, &(struct journal_filter){.type = type, .limit = 100}, &error);
+    cleanup_json json_t *events = journal_read(&f->tx, &(struct journal_filter){.type = type, .limit = 100}, &error);
 
     assert_non_null(events);
     return json_text(events);
@@ -215,8 +214,7 @@ static void test_client_credentials(void **state)
     assert_string_equal(token.client_id, client.id);
     assert_true(token.expires_at <= clock_wall_ms() + 60000);
     assert_error(token_issue(&f->tx, &token, NULL, 60000, &none, &issued, &error), &error, ERROR_FORBIDDEN, "issued");
-    assert_error(token_issue(&f->tx, &client, "admin", 60000, &none, &issued, &error), &error, ERROR_INVALID,
-                 "admin");
+    assert_error(token_issue(&f->tx, &client, "admin", 60000, &none, &issued, &error), &error, ERROR_INVALID, "admin");
     token_release(&token);
 
     /* Not longer than the client's own, and with all its scopes where none is named. */

@@ -200,8 +200,8 @@ static char *new_secret(void)
 }
 
 /* Takes over token's strings. */
-static int insert(struct db_tx *tx, struct token *token, const char *actor, struct token *ret_token,
-                  char **ret_secret, struct error *error)
+static int insert(struct db_tx *tx, struct token *token, const char *actor, struct token *ret_token, char **ret_secret,
+                  struct error *error)
 {
     cleanup_free char *secret = new_secret();
     char hash[2 * DIGEST_SIZE + 1];
@@ -243,8 +243,8 @@ static int purge(struct db_tx *tx, struct error *error)
                    "i", before);
 }
 
-int token_create(struct db_tx *tx, const struct token_options *options, const char *actor,
-                 struct token *ret_token, char **ret_secret, struct error *error)
+int token_create(struct db_tx *tx, const struct token_options *options, const char *actor, struct token *ret_token,
+                 char **ret_secret, struct error *error)
 {
     cleanup_token struct token token = TOKEN_INIT;
     cleanup_error struct error local = ERROR_INIT;
@@ -353,8 +353,7 @@ int token_issue(struct db_tx *tx, const struct token *client, const char *scopes
 
 /* -- end -- */
 
-static int find(struct db_tx *tx, const char *name, const char *project, struct token *ret_token,
-                struct error *error)
+static int find(struct db_tx *tx, const char *name, const char *project, struct token *ret_token, struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
@@ -411,8 +410,8 @@ json_t *token_to_json(const struct token *token)
     return value;
 }
 
-json_t *token_list(struct db_tx *tx, const char *project, bool all, const char *after, int limit,
-                   char **ret_next, struct error *error)
+json_t *token_list(struct db_tx *tx, const char *project, bool all, const char *after, int limit, char **ret_next,
+                   struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     cleanup_json json_t *items = json_array();

@@ -34,10 +34,7 @@ struct token {
     char *client_id; /* NULL: not issued for client credentials; else the id of the client's token */
     int64_t created_at, expires_at /* 0: never */, last_used_at; /* ms */
 };
-#define TOKEN_INIT                                                                                           \
-    {                                                                                                        \
-        .name = NULL                                                                                         \
-    }
+#define TOKEN_INIT {.name = NULL}
 void token_release(struct token *token);
 #define cleanup_token CLEANUP(token_release)
 
@@ -64,8 +61,8 @@ struct token_options {
 };
 /* ERROR_INVALID: a scope that does not exist; ERROR_EXISTS: a valid token has that name. *ret_secret is to
  * be freed; it cannot be had again. */
-int token_create(struct db_tx *tx, const struct token_options *options, const char *actor,
-                 struct token *ret_token, char **ret_secret, struct error *error);
+int token_create(struct db_tx *tx, const struct token_options *options, const char *actor, struct token *ret_token,
+                 char **ret_secret, struct error *error);
 /* The token that a run's program finds in SLIPWAY_TOKEN. What the run had before ends. */
 int token_create_for_run(struct db_tx *tx, const char *run_id, const char *project, char **ret_secret,
                          struct error *error);
@@ -81,6 +78,6 @@ int token_revoke_run(struct db_tx *tx, const char *run_id, struct error *error);
 
 /* Those made by people, newest first, behind the id `after` (NULL: from the start), without the revoked
  * unless `all`. *ret_next is the cursor of the next page, to be freed, or NULL. */
-json_t *token_list(struct db_tx *tx, const char *project, bool all, const char *after, int limit,
-                   char **ret_next, struct error *error);
+json_t *token_list(struct db_tx *tx, const char *project, bool all, const char *after, int limit, char **ret_next,
+                   struct error *error);
 json_t *token_to_json(const struct token *token);

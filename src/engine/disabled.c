@@ -26,16 +26,14 @@ static int disabled_launch(struct engine *engine, const struct engine_spec *spec
     return error_set(error, ERROR_UNAVAILABLE, "this daemon runs nothing: its engine is 'disabled'");
 }
 
-static int disabled_signal(struct engine *engine, const char *key, int signal, const char *reason,
-                           struct error *error)
+static int disabled_signal(struct engine *engine, const char *key, int signal, const char *reason, struct error *error)
 {
     return 0;
 }
 
 static int disabled_attach(struct engine *engine, const char *key, const char *directory, struct error *error)
 {
-    return error_set(error, ERROR_UNAVAILABLE,
-                     "node %s cannot be watched: this daemon's engine is 'disabled'", key);
+    return error_set(error, ERROR_UNAVAILABLE, "node %s cannot be watched: this daemon's engine is 'disabled'", key);
 }
 
 static int disabled_forget(struct engine *engine, const char *key, struct error *error)

@@ -12,11 +12,10 @@ json_t *document_new(const struct engine_spec *spec, const char *key, const char
     json_t *json = json_build("{s:i, s:s}", "version", 1, "key", key);
 
     json_object_set_new(json, "limits",
-                        json_build("{s:f, s:I, s:I}", "cpus", spec->cpus, "memory", (json_int_t)spec->memory,
-                                   "pids", (json_int_t)(spec->pids ? spec->pids : PIDS_DEFAULT)));
+                        json_build("{s:f, s:I, s:I}", "cpus", spec->cpus, "memory", (json_int_t)spec->memory, "pids",
+                                   (json_int_t)(spec->pids ? spec->pids : PIDS_DEFAULT)));
     if (uid >= 0)
-        json_object_set_new(json, "owner",
-                            json_build("{s:I, s:I}", "uid", (json_int_t)uid, "gid", (json_int_t)uid));
+        json_object_set_new(json, "owner", json_build("{s:I, s:I}", "uid", (json_int_t)uid, "gid", (json_int_t)uid));
     json_set_string(json, "cgroup", cgroup);
     json_set_string(json, "code", spec->code);
     json_set_string(json, "params", spec->params);

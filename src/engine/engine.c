@@ -76,8 +76,7 @@ int engine_open(const char *name, const json_t *options, struct loop *loop, cons
     engine->data_directory = xstrdup(data_directory);
     engine->on_event = on_event;
     engine->userdata = userdata;
-    r = strcmp(name, "auto") == 0 ? open_automatic(engine, options, error)
-                                  : open_named(engine, name, options, error);
+    r = strcmp(name, "auto") == 0 ? open_automatic(engine, options, error) : open_named(engine, name, options, error);
     if (r < 0) {
         free((char *)engine->data_directory);
         free(engine);

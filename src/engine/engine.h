@@ -62,7 +62,7 @@ struct engine_spec {
     const char *params; /* JSON text for /slipway/params.json */
     const char *resume; /* host path of a weights file for /slipway/resume/; NULL: none */
     const char *root;   /* root file system on the host; NULL: the host's own, seen read-only:
-                         * /usr /etc /opt and the like; not /root, /home, /var, /run, /srv, /mnt */
+                       * /usr /etc /opt and the like; not /root, /home, /var, /run, /srv, /mnt */
 
     double cpus;        /* cores; 0: no limit */
     uint64_t memory;    /* bytes; 0: no limit */
@@ -70,7 +70,7 @@ struct engine_spec {
     const char *gpus;   /* "0,1": devices that were assigned; NULL: none visible */
     bool network;       /* the host's network; otherwise loopback only */
     const char *group;  /* file name; without the host's network, nodes of the same group share one loopback;
-                         * NULL: alone */
+                        * NULL: alone */
     int64_t timeout_ms; /* 0: none */
     int64_t grace_ms;   /* between SIGTERM and SIGKILL */
     bool restart;       /* replicas: start again when it ends, back-off 0, 1, 5, 15 s */
@@ -92,8 +92,7 @@ enum engine_event {
 };
 
 /* key is "<run>/<attempt>/<node>"; directory as launched. */
-typedef void (*engine_event_fn)(void *userdata, const char *key, const char *directory,
-                                enum engine_event event);
+typedef void (*engine_event_fn)(void *userdata, const char *key, const char *directory, enum engine_event event);
 
 /* One driver. Every callback may be called at any time between open and close. */
 struct engine_driver {
@@ -108,8 +107,7 @@ struct engine_driver {
     int (*launch)(struct engine *engine, const struct engine_spec *spec, struct error *error);
     /* SIGTERM asks (grace, then SIGKILL by the monitor); SIGKILL ends at once. A node that is gone: 0.
      * The exit record carries `reason` if the signal ended it. */
-    int (*signal)(struct engine *engine, const char *key, int signal, const char *reason,
-                  struct error *error);
+    int (*signal)(struct engine *engine, const char *key, int signal, const char *reason, struct error *error);
     /* Reattaches to a node that an earlier process launched; an ENGINE_EXITED, ENGINE_LOST or ENGINE_INTAKE
      * follows if there is anything to tell. */
     int (*attach)(struct engine *engine, const char *key, const char *directory, struct error *error);
@@ -146,8 +144,7 @@ const struct engine_driver *engine_driver_at(size_t index);
 
 int engine_probe(struct engine *engine, struct engine_capacity *ret_capacity, struct error *error);
 int engine_launch(struct engine *engine, const struct engine_spec *spec, struct error *error);
-int engine_signal(struct engine *engine, const char *key, int signal, const char *reason,
-                  struct error *error);
+int engine_signal(struct engine *engine, const char *key, int signal, const char *reason, struct error *error);
 int engine_attach(struct engine *engine, const char *key, const char *directory, struct error *error);
 int engine_weigh(struct engine *engine, const char *key, double part, struct error *error);
 int engine_forget(struct engine *engine, const char *key, struct error *error);

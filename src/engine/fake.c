@@ -160,8 +160,7 @@ static json_t *exit_record(const struct fake_node *node, int exit_code, int sign
     return record;
 }
 
-int fake_end(struct engine *engine, const char *key, int exit_code, int signal, const char *reason,
-             struct error *error)
+int fake_end(struct engine *engine, const char *key, int exit_code, int signal, const char *reason, struct error *error)
 {
     struct fake_node *node = find(engine, key, error);
     cleanup_json json_t *record = NULL;
@@ -268,8 +267,7 @@ static int fake_launch(struct engine *engine, const struct engine_spec *spec, st
     return 0;
 }
 
-static int fake_signal(struct engine *engine, const char *key, int signal, const char *reason,
-                       struct error *error)
+static int fake_signal(struct engine *engine, const char *key, int signal, const char *reason, struct error *error)
 {
     struct fake *fake = engine->state;
     const struct fake_node *node = map_get(&fake->nodes, key);
@@ -318,8 +316,8 @@ static json_t *fake_stats(struct engine *engine, const char *key, struct error *
 {
     if (!find(engine, key, error))
         return NULL;
-    return json_build("{s:f, s:i, s:i, s:i}", "cpu_seconds", 0.5, "memory_bytes", 1 << 20,
-                      "memory_peak_bytes", 2 << 20, "pids", 1);
+    return json_build("{s:f, s:i, s:i, s:i}", "cpu_seconds", 0.5, "memory_bytes", 1 << 20, "memory_peak_bytes", 2 << 20,
+                      "pids", 1);
 }
 
 const struct engine_driver fake_driver = {

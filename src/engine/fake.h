@@ -19,8 +19,7 @@
 /* All tell their events before they return; ERROR_NOT_FOUND for a node that is not there or has ended. */
 int fake_start(struct engine *engine, const char *key, struct error *error);
 /* A line of the intake with these fields (steals; may be NULL). */
-int fake_intake(struct engine *engine, const char *key, const char *type, json_t *fields,
-                struct error *error);
+int fake_intake(struct engine *engine, const char *key, const char *type, json_t *fields, struct error *error);
 /* exit_code is negative if a signal ended it. */
 int fake_end(struct engine *engine, const char *key, int exit_code, int signal, const char *reason,
              struct error *error);

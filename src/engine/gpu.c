@@ -182,8 +182,8 @@ void gpus_devices(const struct gpus *gpus, const char *list, struct strvec *ret_
 
 void gpus_libraries(struct strvec *ret_paths)
 {
-    static const char *const directories[] = {"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu",
-                                              "/usr/lib64", "/usr/lib"};
+    static const char *const directories[] = {"/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64",
+                                              "/usr/lib"};
     static const char *const prefixes[] = {"libcuda.so", "libnvidia-", "libnvcuvid.so"};
 
     for (size_t i = 0; i < ARRAY_SIZE(directories); i++) {
@@ -192,8 +192,7 @@ void gpus_libraries(struct strvec *ret_paths)
 
         while (directory && (entry = readdir(directory)))
             for (size_t k = 0; k < ARRAY_SIZE(prefixes); k++)
-                if (strncmp(entry->d_name, prefixes[k], strlen(prefixes[k])) == 0 &&
-                    strstr(entry->d_name, ".so"))
+                if (strncmp(entry->d_name, prefixes[k], strlen(prefixes[k])) == 0 && strstr(entry->d_name, ".so"))
                     strvec_pushf(ret_paths, "%s/%s", directories[i], entry->d_name);
     }
     if (fs_exists("/usr/bin/nvidia-smi"))

@@ -106,8 +106,7 @@ static int prepare(struct engine *engine, struct local *local, const json_t *opt
     if (oci_skeleton_create(&local->host, json_object_get(options, "visible"), error) < 0 ||
         make_runtime_root(local, engine->data_directory, error) < 0)
         return -1;
-    return runtime_choose(&local->host, json_get_string(options, "runtime", NULL), local->root,
-                          &local->runtime, error);
+    return runtime_choose(&local->host, json_get_string(options, "runtime", NULL), local->root, &local->runtime, error);
 }
 
 static int local_open(struct engine *engine, const json_t *options, struct error *error)
@@ -187,15 +186,13 @@ static void open_code(const char *data_directory, const char *code)
     size_t n = strlen(data_directory);
     struct stat st;
 
-    if (strncmp(code, data_directory, n) == 0 && code[n] == '/' && stat(code, &st) == 0 &&
-        (st.st_mode & 0777) != 0777)
+    if (strncmp(code, data_directory, n) == 0 && code[n] == '/' && stat(code, &st) == 0 && (st.st_mode & 0777) != 0777)
         open_tree(AT_FDCWD, code, 0);
 }
 
 static bool can_overlay(const struct local *local, const struct engine_spec *spec)
 {
-    return local->runtime.overlay && spec->code && !strpbrk(spec->code, ":,\\") &&
-           !strpbrk(spec->directory, ":,\\");
+    return local->runtime.overlay && spec->code && !strpbrk(spec->code, ":,\\") && !strpbrk(spec->directory, ":,\\");
 }
 
 /* Not synced, as spec.json. */
@@ -225,9 +222,9 @@ static json_t *build_document(struct local *local, const struct engine_spec *spe
     json_set_bool(document, "overlay", node->overlay);
     if (node->network)
         json_set_string(document, "network", node->network);
-    json_object_set_new(document, "runtime",
-                        json_build("{s:s, s:s, s:s}", "path", local->runtime.path, "root", local->root,
-                                   "container", node->name));
+    json_object_set_new(
+        document, "runtime",
+        json_build("{s:s, s:s, s:s}", "path", local->runtime.path, "root", local->root, "container", node->name));
     return document;
 }
 
@@ -250,12 +247,11 @@ static int join_network(struct engine *engine, const char *group, char **ret_pat
     return group_network_create(*ret_path, error);
 }
 
-static int launch_in(struct engine *engine, const struct engine_spec *given, const char *network,
-                     struct error *error)
+static int launch_in(struct engine *engine, const struct engine_spec *given, const char *network, struct error *error)
 {
     struct local *local = engine->state;
-    cleanup_free char *key = engine_key(given->run_id, given->attempt, given->node),
-                      *name = document_name(given), *directory = realpath(given->directory, NULL);
+    cleanup_free char *key = engine_key(given->run_id, given->attempt, given->node), *name = document_name(given),
+                      *directory = realpath(given->directory, NULL);
     struct engine_spec spec = *given;
     cleanup_json json_t *config = NULL;
     struct oci_node node;
@@ -263,10 +259,8 @@ static int launch_in(struct engine *engine, const struct engine_spec *given, con
     if (!directory)
         return error_set_errno(error, errno, "cannot open %s", given->directory);
     spec.directory = directory;
-    node = (struct oci_node){.name = name,
-                             .uid = choose_uid(local, name),
-                             .overlay = can_overlay(local, &spec),
-                             .network = network};
+    node = (struct oci_node){
+        .name = name, .uid = choose_uid(local, name), .overlay = can_overlay(local, &spec), .network = network};
     if (spec.code)
         open_code(engine->data_directory, spec.code);
     config = oci_config(&local->host, &node, &spec, error);
@@ -289,8 +283,7 @@ static int local_launch(struct engine *engine, const struct engine_spec *spec, s
     return r;
 }
 
-static int local_signal(struct engine *engine, const char *key, int signal, const char *reason,
-                        struct error *error)
+static int local_signal(struct engine *engine, const char *key, int signal, const char *reason, struct error *error)
 {
     return nodes_signal(((struct local *)engine->state)->nodes, key, signal, reason, error);
 }

@@ -21,8 +21,7 @@ double machine_cpus(void)
 /* A limit from a control file; UINT64_MAX where there is none. */
 static uint64_t read_limit(const char *root, const char *path, const char *file)
 {
-    cleanup_free char *name = xasprintf("%s%s/%s", root, strcmp(path, "/") == 0 ? "" : path, file),
-                      *text = NULL;
+    cleanup_free char *name = xasprintf("%s%s/%s", root, strcmp(path, "/") == 0 ? "" : path, file), *text = NULL;
     char *end;
     unsigned long long value;
 

@@ -115,8 +115,7 @@ static void remove_remains(struct node *node)
 {
     const char *cgroup = json_get_string(node->document, "cgroup", NULL);
     const json_t *runtime = json_object_get(node->document, "runtime");
-    const char *root = json_get_string(runtime, "root", NULL),
-               *name = json_get_string(runtime, "container", NULL);
+    const char *root = json_get_string(runtime, "root", NULL), *name = json_get_string(runtime, "container", NULL);
 
     if (cgroup)
         cgroup_remove(node->nodes->cgroups, cgroup);
@@ -353,8 +352,7 @@ static int start_monitor(struct nodes *nodes, const char *directory, pid_t *ret_
     return proc_spawn(&spawn, ret_pid, error);
 }
 
-int nodes_launch(struct nodes *nodes, const char *key, const char *directory, json_t *document,
-                 struct error *error)
+int nodes_launch(struct nodes *nodes, const char *key, const char *directory, json_t *document, struct error *error)
 {
     cleanup_json json_t *owned = document;
     cleanup_free char *text = NULL;
@@ -365,8 +363,7 @@ int nodes_launch(struct nodes *nodes, const char *key, const char *directory, js
     if (map_get(&nodes->by_key, key))
         return error_set(error, ERROR_EXISTS, "node %s is launched already", key);
     text = json_text(document);
-    if (write_file(directory, "spec.json", text, error) < 0 ||
-        start_monitor(nodes, directory, &pid, error) < 0)
+    if (write_file(directory, "spec.json", text, error) < 0 || start_monitor(nodes, directory, &pid, error) < 0)
         return error_wrap(error, "cannot launch node %s", key);
     /* Our child: its pid is its own until we wait for it. */
     pidfd = (int)syscall(SYS_pidfd_open, pid, 0);

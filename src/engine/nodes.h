@@ -20,8 +20,7 @@ struct nodes *nodes_new(struct engine *engine, const struct cgroups *cgroups, co
 struct nodes *nodes_free(struct nodes *nodes);
 
 /* Steals document. ERROR_EXISTS for a key that is known. */
-int nodes_launch(struct nodes *nodes, const char *key, const char *directory, json_t *document,
-                 struct error *error);
+int nodes_launch(struct nodes *nodes, const char *key, const char *directory, json_t *document, struct error *error);
 int nodes_signal(struct nodes *nodes, const char *key, int signal, const char *reason, struct error *error);
 int nodes_attach(struct nodes *nodes, const char *key, const char *directory, struct error *error);
 int nodes_forget(struct nodes *nodes, const char *key, struct error *error);

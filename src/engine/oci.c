@@ -50,8 +50,7 @@ static const char *const masked[] = {
     "/sys/kernel/security",
     "/sys/kernel/tracing",
 };
-static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
-                                        "/proc/sysrq-trigger"};
+static const char *const read_only[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
 
 /* -- the skeleton -- */
 
@@ -122,13 +121,11 @@ static int show_extra(struct oci_host *host, const json_t *extra, struct error *
     size_t i;
     json_t *item;
 
-    json_array_foreach((json_t *)extra, i, item)
-    {
+    json_array_foreach((json_t *)extra, i, item) {
         const char *path = json_string_value(item);
 
         if (!path || path[0] != '/' || !fs_is_safe_name(path + 1))
-            return error_set(error, ERROR_INVALID, "'visible' wants absolute paths, not '%s'",
-                             path ? path : "?");
+            return error_set(error, ERROR_INVALID, "'visible' wants absolute paths, not '%s'", path ? path : "?");
         if (show(host, path, error) < 0)
             return -1;
     }
@@ -179,14 +176,13 @@ static json_t *strings(const char *const *items, size_t count)
 }
 
 /* options: separated by commas. */
-static void add_mount(json_t *mounts, const char *type, const char *source, const char *target,
-                      const char *options)
+static void add_mount(json_t *mounts, const char *type, const char *source, const char *target, const char *options)
 {
     cleanup_strvec struct strvec parts = STRVEC_INIT;
 
     strvec_split(&parts, options, ',');
-    json_array_append_new(mounts, json_build("{s:s, s:s, s:s, s:o}", "destination", target, "type", type,
-                                             "source", source, "options", document_strings(&parts)));
+    json_array_append_new(mounts, json_build("{s:s, s:s, s:s, s:o}", "destination", target, "type", type, "source",
+                                             source, "options", document_strings(&parts)));
 }
 
 static void bind_read_only(json_t *mounts, const char *source, const char *target)
@@ -317,12 +313,11 @@ static void add_device(json_t *devices, json_t *rules, const char *path)
 
     if (stat(path, &st) < 0 || !S_ISCHR(st.st_mode))
         return;
-    json_array_append_new(devices, json_build("{s:s, s:s, s:i, s:i, s:i}", "path", path, "type", "c", "major",
-                                              (int)major(st.st_rdev), "minor", (int)minor(st.st_rdev),
-                                              "fileMode", 0666));
+    json_array_append_new(devices,
+                          json_build("{s:s, s:s, s:i, s:i, s:i}", "path", path, "type", "c", "major",
+                                     (int)major(st.st_rdev), "minor", (int)minor(st.st_rdev), "fileMode", 0666));
     json_array_append_new(rules, json_build("{s:b, s:s, s:i, s:i, s:s}", "allow", 1, "type", "c", "major",
-                                            (int)major(st.st_rdev), "minor", (int)minor(st.st_rdev), "access",
-                                            "rw"));
+                                            (int)major(st.st_rdev), "minor", (int)minor(st.st_rdev), "access", "rw"));
 }
 
 static void add_gpus(json_t *linux_, json_t *resources, json_t *mounts, const struct oci_host *host,
@@ -354,8 +349,7 @@ static int open_files(void)
     return OPEN_FILES;
 }
 
-static json_t *build_process(const struct oci_host *host, const struct oci_node *node,
-                             const struct engine_spec *spec)
+static json_t *build_process(const struct oci_host *host, const struct oci_node *node, const struct engine_spec *spec)
 {
     static const char *const sets[] = {"bounding", "effective", "inheritable", "permitted", "ambient"};
     cleanup_strvec struct strvec environment = STRVEC_INIT;
@@ -372,8 +366,8 @@ static json_t *build_process(const struct oci_host *host, const struct oci_node 
                          document_strings(&environment), "cwd", "/slipway/work", "capabilities", capabilities,
                          "noNewPrivileges", 1);
     json_object_set_new(process, "rlimits",
-                        json_build("[{s:s, s:i, s:i}, {s:s, s:i, s:i}]", "type", "RLIMIT_CORE", "soft", 0,
-                                   "hard", 0, "type", "RLIMIT_NOFILE", "soft", files, "hard", files));
+                        json_build("[{s:s, s:i, s:i}, {s:s, s:i, s:i}]", "type", "RLIMIT_CORE", "soft", 0, "hard", 0,
+                                   "type", "RLIMIT_NOFILE", "soft", files, "hard", files));
     if (host->oom_score_adj >= 0)
         json_set_int(process, "oomScoreAdj", host->oom_score_adj);
     return process;
@@ -381,8 +375,8 @@ static json_t *build_process(const struct oci_host *host, const struct oci_node 
 
 static json_t *build_namespaces(const struct oci_node *node, const struct engine_spec *spec)
 {
-    json_t *namespaces = json_build("[{s:s}, {s:s}, {s:s}, {s:s}]", "type", "pid", "type", "ipc", "type",
-                                    "uts", "type", "mount");
+    json_t *namespaces = json_build("[{s:s}, {s:s}, {s:s}, {s:s}]", "type", "pid", "type", "ipc", "type", "uts", "type",
+                                    "mount");
 
     if (!spec->network) {
         json_t *network = json_build("{s:s}", "type", "network");
@@ -398,15 +392,13 @@ static json_t *build_resources(const struct oci_host *host, const struct engine_
 {
     json_t *resources = json_object(), *memory;
 
-    json_object_set_new(resources, "pids",
-                        json_build("{s:I}", "limit", (json_int_t)(spec->pids ? spec->pids : 1024)));
+    json_object_set_new(resources, "pids", json_build("{s:I}", "limit", (json_int_t)(spec->pids ? spec->pids : 1024)));
     if (spec->cpus > 0)
         json_object_set_new(
             resources, "cpu",
             json_build("{s:I, s:i, s:I}", "quota",
-                       (json_int_t)(spec->cpus * CPU_PERIOD_US < 1000 ? 1000 : spec->cpus * CPU_PERIOD_US),
-                       "period", CPU_PERIOD_US, "shares",
-                       (json_int_t)(spec->cpus * 1024 < 2 ? 2 : spec->cpus * 1024)));
+                       (json_int_t)(spec->cpus * CPU_PERIOD_US < 1000 ? 1000 : spec->cpus * CPU_PERIOD_US), "period",
+                       CPU_PERIOD_US, "shares", (json_int_t)(spec->cpus * 1024 < 2 ? 2 : spec->cpus * 1024)));
     if (spec->memory) {
         memory = json_build("{s:I}", "limit", (json_int_t)spec->memory);
         if (host->swap)
@@ -416,15 +408,15 @@ static json_t *build_resources(const struct oci_host *host, const struct engine_
     return resources;
 }
 
-static json_t *build_linux(const struct oci_host *host, const struct oci_node *node,
-                           const struct engine_spec *spec, json_t *mounts)
+static json_t *build_linux(const struct oci_host *host, const struct oci_node *node, const struct engine_spec *spec,
+                           json_t *mounts)
 {
     json_t *resources = build_resources(host, spec), *linux_;
     cleanup_free char *cgroup = xasprintf("/slipway/%s", node->name);
 
-    linux_ = json_build("{s:s, s:o, s:o, s:o}", "cgroupsPath", cgroup, "namespaces",
-                        build_namespaces(node, spec), "maskedPaths", strings(masked, ARRAY_SIZE(masked)),
-                        "readonlyPaths", strings(read_only, ARRAY_SIZE(read_only)));
+    linux_ = json_build("{s:s, s:o, s:o, s:o}", "cgroupsPath", cgroup, "namespaces", build_namespaces(node, spec),
+                        "maskedPaths", strings(masked, ARRAY_SIZE(masked)), "readonlyPaths",
+                        strings(read_only, ARRAY_SIZE(read_only)));
     if (host->seccomp)
         json_object_set(linux_, "seccomp", host->seccomp);
     add_gpus(linux_, resources, mounts, host, spec);
@@ -451,7 +443,6 @@ json_t *oci_config(const struct oci_host *host, const struct oci_node *node, con
         return NULL;
     linux_ = build_linux(host, node, spec, mounts);
     return json_build("{s:s, s:o, s:{s:s, s:b}, s:s, s:O, s:o}", "ociVersion", "1.0.2", "process",
-                      build_process(host, node, spec), "root", "path",
-                      spec->root ? spec->root : host->skeleton, "readonly", 1, "hostname", host_name,
-                      "mounts", mounts, "linux", linux_);
+                      build_process(host, node, spec), "root", "path", spec->root ? spec->root : host->skeleton,
+                      "readonly", 1, "hostname", host_name, "mounts", mounts, "linux", linux_);
 }

@@ -16,11 +16,10 @@
 struct oci_host {
     const char *data_directory;
     char *skeleton; /* path of the prepared root; owned */
-    struct strvec
-        visible;       /* host directories that are bound, in order: parents before what is mounted in them */
-    char *init;        /* path of slipway-init, in the skeleton; owned */
-    json_t *seccomp;   /* owned */
-    bool swap;         /* this machine swaps, so memory limits must say so */
+    struct strvec visible; /* host directories that are bound, in order: parents before what is mounted in them */
+    char *init; /* path of slipway-init, in the skeleton; owned */
+    json_t *seccomp; /* owned */
+    bool swap; /* this machine swaps, so memory limits must say so */
     int oom_score_adj; /* programs go before the daemon when memory is short; negative: leave */
     const struct gpus *gpus;
 };
@@ -33,9 +32,9 @@ void oci_host_release(struct oci_host *host);
 
 struct oci_node {
     const char *network; /* file of a namespace to join; NULL: a new one */
-    const char *name;    /* also the control group: /slipway/<name> */
-    uid_t uid;           /* and gid */
-    bool overlay;        /* the working directory is an overlay of the code */
+    const char *name; /* also the control group: /slipway/<name> */
+    uid_t uid; /* and gid */
+    bool overlay; /* the working directory is an overlay of the code */
 };
 
 /* NULL with an error for what cannot be: a mount over a directory of the host, for instance. */

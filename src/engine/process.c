@@ -30,12 +30,11 @@ static bool can_limit(const struct cgroups *cgroups)
 
 static char *make_note(const struct process *process)
 {
-    return xasprintf(
-        "programs run as the daemon's user (%u) without isolation from each other and from the host; %s",
-        (unsigned)geteuid(),
-        process->limits ? "limits by control groups"
-                        : "no control groups may be used, so limits are approximate: processors by "
-                          "affinity, memory by each process's data size");
+    return xasprintf("programs run as the daemon's user (%u) without isolation from each other and from the host; %s",
+                     (unsigned)geteuid(),
+                     process->limits ? "limits by control groups"
+                                     : "no control groups may be used, so limits are approximate: processors by "
+                                       "affinity, memory by each process's data size");
 }
 
 static void process_close(struct engine *engine)
@@ -96,19 +95,15 @@ static int add_links(json_t *links, const struct engine_spec *spec, struct error
         if (strcmp(mount->source, mount->target) == 0)
             continue;
         if (strncmp(mount->target, "/slipway/", 9) != 0)
-            return error_set(error, ERROR_UNSUPPORTED, "without containers nothing can appear at %s",
-                             mount->target);
-        json_array_append_new(links,
-                              json_build("{s:s, s:s}", "source", mount->source, "target", mount->target));
+            return error_set(error, ERROR_UNSUPPORTED, "without containers nothing can appear at %s", mount->target);
+        json_array_append_new(links, json_build("{s:s, s:s}", "source", mount->source, "target", mount->target));
     }
     if (spec->code)
-        json_array_append_new(links,
-                              json_build("{s:s, s:s}", "source", spec->code, "target", "/slipway/code"));
+        json_array_append_new(links, json_build("{s:s, s:s}", "source", spec->code, "target", "/slipway/code"));
     if (spec->resume)
-        json_array_append_new(links, json_build("{s:s, s:s}", "source", spec->resume, "target",
-                                                "/slipway/resume/weights.safetensors"));
-    json_array_append_new(links,
-                          json_build("{s:s, s:s}", "source", "../work/tree", "target", "/slipway/work"));
+        json_array_append_new(
+            links, json_build("{s:s, s:s}", "source", spec->resume, "target", "/slipway/resume/weights.safetensors"));
+    json_array_append_new(links, json_build("{s:s, s:s}", "source", "../work/tree", "target", "/slipway/work"));
     return 0;
 }
 
@@ -145,8 +140,7 @@ static int process_launch(struct engine *engine, const struct engine_spec *spec,
     return nodes_launch(process->nodes, key, spec->directory, json_incref(document), error);
 }
 
-static int process_signal(struct engine *engine, const char *key, int signal, const char *reason,
-                          struct error *error)
+static int process_signal(struct engine *engine, const char *key, int signal, const char *reason, struct error *error)
 {
     return nodes_signal(((struct process *)engine->state)->nodes, key, signal, reason, error);
 }

@@ -87,9 +87,8 @@ static int probe_failed(const char *path, int status, char *output, struct error
         output[--n] = '\0';
     line = strrchr(output, '\n');
     if (!n)
-        return error_set(error, ERROR_UNSUPPORTED,
-                         "%s does not work here: it ended with status %d and said nothing", fs_basename(path),
-                         status);
+        return error_set(error, ERROR_UNSUPPORTED, "%s does not work here: it ended with status %d and said nothing",
+                         fs_basename(path), status);
     return error_set(error, ERROR_UNSUPPORTED, "%s does not work here: %s", fs_basename(path),
                      line ? line + 1 : output);
 }
@@ -126,8 +125,7 @@ static int run_probe(const struct oci_host *host, const char *path, const char *
     return status == PROBE_STATUS ? 0 : probe_failed(path, status, output, error);
 }
 
-static int probe(const struct oci_host *host, const char *path, const char *root, bool overlay,
-                 struct error *error)
+static int probe(const struct oci_host *host, const char *path, const char *root, bool overlay, struct error *error)
 {
     cleanup_free char *directory = xasprintf("%s/engine/probe", host->data_directory),
                       *name = xasprintf("probe-%d", (int)getpid());
@@ -233,8 +231,8 @@ static bool try(const struct oci_host *host, const char *name, const char *root,
     return true;
 }
 
-int runtime_choose(const struct oci_host *host, const char *only, const char *root,
-                   struct runtime *ret_runtime, struct error *error)
+int runtime_choose(const struct oci_host *host, const char *only, const char *root, struct runtime *ret_runtime,
+                   struct error *error)
 {
     cleanup_free char *verdict = xasprintf("%s/engine/runtime.json", host->data_directory),
                       *depends_on = fingerprint(host, only);

@@ -17,6 +17,6 @@ struct runtime {
 
 /* Tries `only` (NULL: crun, then runc; crun is the faster). `root`: state directory for the runtime.
  * ERROR_UNSUPPORTED says what each of them said. */
-int runtime_choose(const struct oci_host *host, const char *only, const char *root,
-                   struct runtime *ret_runtime, struct error *error);
+int runtime_choose(const struct oci_host *host, const char *only, const char *root, struct runtime *ret_runtime,
+                   struct error *error);
 void runtime_release(struct runtime *runtime);

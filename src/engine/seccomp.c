@@ -322,9 +322,8 @@ static const char *const allowed[] = {
 };
 
 /* Flags of clone() that make namespaces. */
-#define NAMESPACE_FLAGS                                                                                      \
-    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |            \
-     CLONE_NEWNET)
+#define NAMESPACE_FLAGS                                                                                                \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
 
 /* Calls that depend on their arguments. */
 static const struct {
@@ -371,15 +370,15 @@ json_t *seccomp_profile(void)
         json_t *one = rule(json_build("[s]", conditional[i].name), "SCMP_ACT_ALLOW");
 
         json_object_set_new(one, "args",
-                            json_build("[{s:i, s:I, s:I, s:s}]", "index", (int)conditional[i].argument,
-                                       "value", (json_int_t)conditional[i].value, "valueTwo",
-                                       (json_int_t)conditional[i].second, "op", conditional[i].comparison));
+                            json_build("[{s:i, s:I, s:I, s:s}]", "index", (int)conditional[i].argument, "value",
+                                       (json_int_t)conditional[i].value, "valueTwo", (json_int_t)conditional[i].second,
+                                       "op", conditional[i].comparison));
         json_array_append_new(rules, one);
     }
     /* Its flags are in memory, where a filter cannot look. */
     fallback = rule(json_build("[s]", "clone3"), "SCMP_ACT_ERRNO");
     json_set_int(fallback, "errnoRet", NO_SUCH_CALL);
     json_array_append_new(rules, fallback);
-    return json_build("{s:s, s:i, s:[s], s:o}", "defaultAction", "SCMP_ACT_ERRNO", "defaultErrnoRet",
-                      PERMISSION_DENIED, "architectures", architecture(), "syscalls", rules);
+    return json_build("{s:s, s:i, s:[s], s:o}", "defaultAction", "SCMP_ACT_ERRNO", "defaultErrnoRet", PERMISSION_DENIED,
+                      "architectures", architecture(), "syscalls", rules);
 }

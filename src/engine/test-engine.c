@@ -109,8 +109,8 @@ static void test_names(void **state)
     struct engine *engine;
 
     assert_string_equal(engine_driver_at(0)->name, "local");
-    assert_error(engine_open("moon", NULL, NULL, f->data, on_event, f, &engine, &f->error), &f->error,
-                 ERROR_INVALID, "'moon' is no engine; there are: local, process, fake, disabled, auto");
+    assert_error(engine_open("moon", NULL, NULL, f->data, on_event, f, &engine, &f->error), &f->error, ERROR_INVALID,
+                 "'moon' is no engine; there are: local, process, fake, disabled, auto");
 }
 
 static void test_disabled_refuses(void **state)
@@ -151,13 +151,8 @@ static void test_translate(void **state)
 static void test_environment_keeps_what_was_given(void **state)
 {
     const char *const given[] = {"OMP_NUM_THREADS=7", "PATH=/mine", NULL};
-    struct engine_spec spec = {.run_id = RUN_ID,
-                               .attempt = 2,
-                               .role = "worker",
-                               .node = 3,
-                               .environment = given,
-                               .cpus = 1.5,
-                               .gpus = "0,1"};
+    struct engine_spec spec = {
+        .run_id = RUN_ID, .attempt = 2, .role = "worker", .node = 3, .environment = given, .cpus = 1.5, .gpus = "0,1"};
     cleanup_strvec struct strvec e = STRVEC_INIT;
 
     document_environment(&spec, "/slipway", "/tmp", &e);
@@ -206,8 +201,7 @@ static void test_fake_by_hand(void **state)
     assert_int_equal(f->exited, 0);
     assert_ok(fake_lose(f->engine, RUN_ID "/1/0", &f->error), &f->error);
     assert_int_equal(f->lost, 1);
-    assert_error(fake_end(f->engine, RUN_ID "/1/0", 0, 0, NULL, &f->error), &f->error, ERROR_NOT_FOUND,
-                 "not running");
+    assert_error(fake_end(f->engine, RUN_ID "/1/0", 0, 0, NULL, &f->error), &f->error, ERROR_NOT_FOUND, "not running");
     close_engine(f);
 }
 
@@ -221,11 +215,10 @@ static json_t *process_options(void)
 static void test_process_runs(void **state)
 {
     struct fixture *f = *state;
-    struct engine_spec spec = shell(
-        f, (const char *[]){"sh", "-c",
-                            "echo $SLIPWAY_RUN_ID; cat $SLIPWAY_DIR/params.json;"
-                            "echo '{\"step\":1}' >> $SLIPWAY_DIR/metrics.jsonl; exit 4",
-                            NULL});
+    struct engine_spec spec = shell(f, (const char *[]){"sh", "-c",
+                                                        "echo $SLIPWAY_RUN_ID; cat $SLIPWAY_DIR/params.json;"
+                                                        "echo '{\"step\":1}' >> $SLIPWAY_DIR/metrics.jsonl; exit 4",
+                                                        NULL});
     cleanup_free char *log = NULL, *intake = NULL, *record = NULL;
 
     spec.params = "{\"lr\":0.1}";
@@ -273,8 +266,7 @@ static void test_process_survives_the_engine(void **state)
 
     open_engine(f, "process", process_options());
     assert_ok(engine_attach(f->engine, RUN_ID "/1/0", f->node, &f->error), &f->error);
-    assert_error(engine_attach(f->engine, RUN_ID "/1/0", f->node, &f->error), &f->error, ERROR_EXISTS,
-                 "attached");
+    assert_error(engine_attach(f->engine, RUN_ID "/1/0", f->node, &f->error), &f->error, ERROR_EXISTS, "attached");
     run_until(f, &f->exited, 1);
     log = read_node_file(f, "log");
     assert_contains(log, " stdout F done\n");

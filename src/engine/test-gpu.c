@@ -23,9 +23,8 @@ static char *build(const char *directory)
     char *library = fs_join(directory, "libnvidia-ml.so");
 
     assert_ok(fs_write_atomic(c, source, strlen(source), 0644, &error), &error);
-    assert_int_equal(proc_run((const char *[]){"cc", "-shared", "-fPIC", "-o", library, c, NULL}, 1000, 60000,
-                              NULL, &error),
-                     0);
+    assert_int_equal(
+        proc_run((const char *[]){"cc", "-shared", "-fPIC", "-o", library, c, NULL}, 1000, 60000, NULL, &error), 0);
     return library;
 }
 

@@ -85,8 +85,7 @@ static int fail(struct walk *walk, struct error *error)
 {
     const char *message = archive_error_string(walk->archive);
 
-    return error_set(error, ERROR_INVALID, "cannot read %s: %s", walk->name,
-                     message ? message : "damaged archive");
+    return error_set(error, ERROR_INVALID, "cannot read %s: %s", walk->name, message ? message : "damaged archive");
 }
 
 static int refuse(struct walk *walk, const char *entry, const char *what, struct error *error)
@@ -184,8 +183,7 @@ static int check_kind(struct walk *walk, struct archive_entry *entry, const char
 }
 
 /* 1: an entry (*ret_name, to be freed), 0: no more, -1. */
-static int next_entry(struct walk *walk, struct archive_entry **ret_entry, char **ret_name,
-                      struct error *error)
+static int next_entry(struct walk *walk, struct archive_entry **ret_entry, char **ret_name, struct error *error)
 {
     for (;;) {
         cleanup_free char *name = NULL;
@@ -197,8 +195,7 @@ static int next_entry(struct walk *walk, struct archive_entry **ret_entry, char 
         if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
             return fail(walk, error);
         if (++walk->entries > LIMIT_ARCHIVE_FILES)
-            return error_set(error, ERROR_TOO_LARGE, "%s has more than %d entries", walk->name,
-                             LIMIT_ARCHIVE_FILES);
+            return error_set(error, ERROR_TOO_LARGE, "%s has more than %d entries", walk->name, LIMIT_ARCHIVE_FILES);
         if (check_name(walk, *ret_entry, &name, error) < 0)
             return -1;
         if (!name)
@@ -222,15 +219,15 @@ ssize_t archive_entry_read(void *view, void *buffer, size_t size, struct error *
         return error_set(error, ERROR_TOO_LARGE, "%s unpacks to more than %" PRIu64 " bytes", walk->name,
                          (uint64_t)LIMIT_ARCHIVE_SIZE);
     if (walk->summary.bytes > MIB && (walk->summary.bytes - MIB) / LIMIT_ARCHIVE_RATIO > (uint64_t)walk->size)
-        return error_set(error, ERROR_TOO_LARGE, "%s is refused: it unpacks to more than %d times its size",
-                         walk->name, LIMIT_ARCHIVE_RATIO);
+        return error_set(error, ERROR_TOO_LARGE, "%s is refused: it unpacks to more than %d times its size", walk->name,
+                         LIMIT_ARCHIVE_RATIO);
     return n;
 }
 
 /* Calls fn for files, and for directories if on_directory is given. */
 static int walk_all(int fd, const char *name, archive_entry_fn fn,
-                    int (*on_directory)(void *userdata, const char *name, struct error *error),
-                    void *userdata, struct archive_summary *ret_summary, struct error *error)
+                    int (*on_directory)(void *userdata, const char *name, struct error *error), void *userdata,
+                    struct archive_summary *ret_summary, struct error *error)
 {
     CLEANUP(walk_free_cleanup) struct walk *walk = NULL;
     int r;
@@ -263,8 +260,8 @@ static int walk_all(int fd, const char *name, archive_entry_fn fn,
     return 0;
 }
 
-int archive_each(int fd, const char *name, archive_entry_fn fn, void *userdata,
-                 struct archive_summary *ret_summary, struct error *error)
+int archive_each(int fd, const char *name, archive_entry_fn fn, void *userdata, struct archive_summary *ret_summary,
+                 struct error *error)
 {
     return walk_all(fd, name, fn, NULL, userdata, ret_summary, error);
 }
@@ -369,15 +366,14 @@ static int read_wanted(void *userdata, struct archive_entry_view *view, struct e
     while ((n = archive_entry_read(view, buffer, PIECE, error)) > 0) {
         strbuf_add(&wanted->content, buffer, n);
         if (wanted->content.overflowed)
-            return error_set(error, ERROR_TOO_LARGE, "%s has more than %zu bytes", view->name,
-                             wanted->content.max);
+            return error_set(error, ERROR_TOO_LARGE, "%s has more than %zu bytes", view->name, wanted->content.max);
     }
     wanted->found = true;
     return n < 0 ? -1 : 1;
 }
 
-int archive_read_file(int fd, const char *name, const char *entry, size_t max, char **ret_data,
-                      size_t *ret_length, struct error *error)
+int archive_read_file(int fd, const char *name, const char *entry, size_t max, char **ret_data, size_t *ret_length,
+                      struct error *error)
 {
     struct wanted wanted = {.entry = entry, .content = STRBUF_INIT(max)};
 

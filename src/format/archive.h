@@ -37,8 +37,8 @@ ssize_t archive_entry_read(void *view, void *buffer, size_t size, struct error *
 typedef int (*archive_entry_fn)(void *userdata, struct archive_entry_view *view, struct error *error);
 
 /* Walks the archive from the descriptor's start. `name` is for messages. ret_summary may be NULL. */
-int archive_each(int fd, const char *name, archive_entry_fn fn, void *userdata,
-                 struct archive_summary *ret_summary, struct error *error);
+int archive_each(int fd, const char *name, archive_entry_fn fn, void *userdata, struct archive_summary *ret_summary,
+                 struct error *error);
 
 /* Unpacks below an existing directory; never writes outside of it, whatever is in the archive or the
  * directory. Files are mode 0644, or 0755 where the archive marks them executable. After a failure the
@@ -50,8 +50,8 @@ int archive_unpack(int fd, const char *name, const char *directory, struct archi
 int archive_list(int fd, const char *name, struct strvec *ret_names, struct error *error);
 
 /* One file's content, NUL-terminated, to be freed. ERROR_NOT_FOUND, or ERROR_TOO_LARGE beyond max. */
-int archive_read_file(int fd, const char *name, const char *entry, size_t max, char **ret_data,
-                      size_t *ret_length, struct error *error);
+int archive_read_file(int fd, const char *name, const char *entry, size_t max, char **ret_data, size_t *ret_length,
+                      struct error *error);
 
 /* -- writing: the same files give the same bytes, on every machine -- */
 
@@ -62,16 +62,14 @@ int archive_read_file(int fd, const char *name, const char *entry, size_t max, c
  * the root), and always .git, .hg, .svn, __pycache__, *.pyc, .venv, .ipynb_checkpoints, .mypy_cache,
  * .pytest_cache and .DS_Store. Links that lead to files below the directory are followed, others are
  * refused. More than LIMIT_ARCHIVE_FILES files or LIMIT_CODE bytes is ERROR_TOO_LARGE. */
-int zip_from_directory(const char *directory, int fd, struct archive_summary *ret_summary,
-                       struct error *error);
+int zip_from_directory(const char *directory, int fd, struct archive_summary *ret_summary, struct error *error);
 /* A zip with one file in its root. */
 int zip_from_file(const char *path, int fd, struct archive_summary *ret_summary, struct error *error);
 
 /* A zip made entry by entry; names must come in sorted order for the bytes to be reproducible. */
 struct zip;
 struct zip *zip_new(int fd);
-int zip_add(struct zip *zip, const char *name, const void *data, size_t length, bool executable,
-            struct error *error);
+int zip_add(struct zip *zip, const char *name, const void *data, size_t length, bool executable, struct error *error);
 int zip_add_fd(struct zip *zip, const char *name, int file, bool executable, struct error *error);
 /* Writes the central directory. Frees in any case. */
 int zip_finish(struct zip *zip, struct error *error);

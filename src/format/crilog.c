@@ -70,9 +70,8 @@ static bool parse_time(const char *p, size_t length, int64_t *ret_ns)
     tm.tm_min = digits(p + 14, 2);
     tm.tm_sec = digits(p + 17, 2);
     /* Years that fit into ns since the epoch. */
-    if (tm.tm_year < 70 || tm.tm_year > 350 || tm.tm_mon < 0 || tm.tm_mon > 11 || tm.tm_mday < 1 ||
-        tm.tm_mday > 31 || tm.tm_hour < 0 || tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59 ||
-        tm.tm_sec < 0 || tm.tm_sec > 60)
+    if (tm.tm_year < 70 || tm.tm_year > 350 || tm.tm_mon < 0 || tm.tm_mon > 11 || tm.tm_mday < 1 || tm.tm_mday > 31 ||
+        tm.tm_hour < 0 || tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59 || tm.tm_sec < 0 || tm.tm_sec > 60)
         return false;
     p += 19;
     if (*p == '.') {
@@ -141,14 +140,12 @@ ssize_t crilog_parse(const char *data, size_t length, struct crilog_entry *ret_e
     return end - data + 1;
 }
 
-static void emit(struct crilog_splitter *splitter, int64_t time_ns, bool partial, const char *text,
-                 size_t length, struct strbuf *out)
+static void emit(struct crilog_splitter *splitter, int64_t time_ns, bool partial, const char *text, size_t length,
+                 struct strbuf *out)
 {
-    crilog_append(out, &(struct crilog_entry){.time_ns = time_ns,
-                                              .stream = splitter->stream,
-                                              .partial = partial,
-                                              .text = text,
-                                              .length = length});
+    crilog_append(
+        out, &(struct crilog_entry){
+                 .time_ns = time_ns, .stream = splitter->stream, .partial = partial, .text = text, .length = length});
 }
 
 void crilog_split(struct crilog_splitter *splitter, int64_t time_ns, const void *data, size_t length,

@@ -52,10 +52,7 @@ struct crilog_splitter {
     struct strbuf pending;
 };
 
-#define CRILOG_SPLITTER_INIT(stream_)                                                                        \
-    {                                                                                                        \
-        (stream_), STRBUF_INIT(LIMIT_LOG_CHUNK)                                                              \
-    }
+#define CRILOG_SPLITTER_INIT(stream_) {(stream_), STRBUF_INIT(LIMIT_LOG_CHUNK)}
 
 /* Takes raw bytes and appends the entries that are complete. Entries never need more than
  * length + (number of newlines + length / LIMIT_LOG_CHUNK + 1) * CRILOG_OVERHEAD bytes beyond what pends. */

@@ -74,8 +74,7 @@ int csv_open(struct reader *reader, char separator, struct csv **ret_csv, struct
     if (reader_peek(reader, SAMPLE, &data, &length, &end, error) < 0)
         return -1;
     if (length >= 2 && (memcmp(data, "\xff\xfe", 2) == 0 || memcmp(data, "\xfe\xff", 2) == 0))
-        return error_set(error, ERROR_INVALID,
-                         "%s is UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)",
+        return error_set(error, ERROR_INVALID, "%s is UTF-16; convert it to UTF-8 first (iconv -f UTF-16 -t UTF-8)",
                          reader_name(reader));
     if (length >= 3 && memcmp(data, "\xef\xbb\xbf", 3) == 0) {
         reader_consume(reader, 3);
@@ -123,8 +122,7 @@ static bool equals(const char *text, size_t length, const char *word)
 
 static bool is_missing(const struct csv *csv, const char *text, size_t length)
 {
-    static const char *const words[] = {"NA",   "N/A",  "NaN",  "nan",  "NAN",
-                                        "null", "NULL", "Null", "None", "?"};
+    static const char *const words[] = {"NA", "N/A", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "?"};
 
     while (length && (*text == ' ' || *text == '\t')) {
         text++;
@@ -204,8 +202,7 @@ static enum step end_field(struct csv *csv, const char **p, const char *end, boo
     return STEP_ROW;
 }
 
-static enum step quoted_field(struct csv *csv, const char **p, const char *end, bool at_end,
-                              struct error *error)
+static enum step quoted_field(struct csv *csv, const char **p, const char *end, bool at_end, struct error *error)
 {
     size_t column = csv->count;
     struct cell *cell = add_cell(csv);
@@ -217,8 +214,7 @@ static enum step quoted_field(struct csv *csv, const char **p, const char *end, 
         const char *quote = memchr(q, '"', end - q);
 
         if (!quote && at_end) {
-            error_set(error, ERROR_INVALID,
-                      "%s: a quote that opens in the row of line %" PRIu64 " is never closed",
+            error_set(error, ERROR_INVALID, "%s: a quote that opens in the row of line %" PRIu64 " is never closed",
                       reader_name(csv->reader), csv->line);
             return STEP_ERROR;
         }
@@ -234,8 +230,7 @@ static enum step quoted_field(struct csv *csv, const char **p, const char *end, 
     for (const char *n = cell->text; (n = memchr(n, '\n', q - n)); n++)
         csv->next_line++;
     if (q != end && !(csv->is_end[(uint8_t)*q] && *q)) {
-        error_set(error, ERROR_INVALID,
-                  "%s: in the row of line %" PRIu64 ", something follows a closing quote",
+        error_set(error, ERROR_INVALID, "%s: in the row of line %" PRIu64 ", something follows a closing quote",
                   reader_name(csv->reader), csv->line);
         return STEP_ERROR;
     }
@@ -248,8 +243,7 @@ static enum step quoted_field(struct csv *csv, const char **p, const char *end, 
     return end_field(csv, p, end, at_end);
 }
 
-static enum step plain_field(struct csv *csv, const char **p, const char *end, bool at_end,
-                             struct error *error)
+static enum step plain_field(struct csv *csv, const char **p, const char *end, bool at_end, struct error *error)
 {
     size_t column = csv->count;
     bool as_text = column < csv->n_text && csv->text[column];
@@ -294,8 +288,8 @@ static enum step parse_row(struct csv *csv, const char **p, const char *end, boo
     csv->line = csv->next_line;
     do {
         if (csv->count > LIMIT_CSV_COLUMNS) {
-            error_set(error, ERROR_TOO_LARGE, "%s: line %" PRIu64 " has more than %d fields",
-                      reader_name(csv->reader), csv->line, LIMIT_CSV_COLUMNS);
+            error_set(error, ERROR_TOO_LARGE, "%s: line %" PRIu64 " has more than %d fields", reader_name(csv->reader),
+                      csv->line, LIMIT_CSV_COLUMNS);
             return STEP_ERROR;
         }
         step = **p == '"' && *p < end ? quoted_field(csv, p, end, at_end, error)
@@ -331,8 +325,7 @@ static int check_row(struct csv *csv, struct error *error)
 {
     for (size_t i = 0; i < csv->count; i++)
         if (csv->cells[i].length > LIMIT_CSV_FIELD)
-            return error_set(error, ERROR_TOO_LARGE,
-                             "%s: a field in line %" PRIu64 " has more than %" PRIu64 " bytes",
+            return error_set(error, ERROR_TOO_LARGE, "%s: a field in line %" PRIu64 " has more than %" PRIu64 " bytes",
                              reader_name(csv->reader), csv->line, (uint64_t)LIMIT_CSV_FIELD);
     if (!csv->columns)
         csv->columns = csv->count;
@@ -371,8 +364,7 @@ int csv_next(struct csv *csv, const struct cell **ret_cells, size_t *ret_count, 
         }
         reader_consume(csv->reader, p - data);
         want = 1;
-        if (csv->count == 1 && csv->cells[0].length == 0 &&
-            csv->cells[0].text[-(csv->cells[0].text > data)] != '"')
+        if (csv->count == 1 && csv->cells[0].length == 0 && csv->cells[0].text[-(csv->cells[0].text > data)] != '"')
             continue; /* a blank line */
         if (csv->has_escapes)
             resolve_escapes(csv, data);

@@ -78,8 +78,7 @@ int64_t dictionary_add(struct dictionary *d, const void *key, size_t length, siz
         d->entries = xreallocarray(d->entries, d->capacity, sizeof(*d->entries));
     }
     entry = &d->entries[d->count];
-    *entry = (struct dictionary_entry){
-        .key = xmalloc(length + 1), .length = length, .hash = hash, .count = 1};
+    *entry = (struct dictionary_entry){.key = xmalloc(length + 1), .length = length, .hash = hash, .count = 1};
     memcpy(entry->key, key, length);
     entry->key[length] = '\0';
     d->slots[at] = ++d->count;

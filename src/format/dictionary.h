@@ -19,10 +19,7 @@ struct dictionary {
     size_t n_slots;  /* power of two */
 };
 
-#define DICTIONARY_INIT                                                                                      \
-    {                                                                                                        \
-        NULL, 0, 0, NULL, 0                                                                                  \
-    }
+#define DICTIONARY_INIT {NULL, 0, 0, NULL, 0}
 
 void dictionary_release(struct dictionary *dictionary);
 /* The number of the key; it is added if it is new and there are fewer than `max`; else -1. Counts it. */

@@ -100,8 +100,7 @@ static float small_float(uint32_t bits, int exponent_bits, int mantissa_bits)
     else if (exponent == 0)
         value = __builtin_ldexpf((float)mantissa, 1 - bias - mantissa_bits);
     else
-        value = __builtin_ldexpf((float)(mantissa | 1u << mantissa_bits),
-                                 (int)exponent - bias - mantissa_bits);
+        value = __builtin_ldexpf((float)(mantissa | 1u << mantissa_bits), (int)exponent - bias - mantissa_bits);
     return sign ? -value : value;
 }
 
@@ -141,36 +140,21 @@ double tensor_value(enum dtype dtype, const void *data, uint64_t index)
     memcpy(&v, (const char *)data + index * dtypes[dtype].size, dtypes[dtype].size);
     switch (dtype) {
     case DTYPE_BOOL:
-    case DTYPE_U8:
-        return v.u8;
-    case DTYPE_I8:
-        return v.i8;
-    case DTYPE_F8_E5M2:
-        return small_float(v.u8, 5, 2);
-    case DTYPE_F8_E4M3:
-        return e4m3_to_float(v.u8);
-    case DTYPE_U16:
-        return v.u16;
-    case DTYPE_I16:
-        return v.i16;
-    case DTYPE_F16:
-        return half_to_float(v.u16);
-    case DTYPE_BF16:
-        return bfloat16_to_float(v.u16);
-    case DTYPE_U32:
-        return v.u32;
-    case DTYPE_I32:
-        return v.i32;
-    case DTYPE_F32:
-        return v.f32;
-    case DTYPE_U64:
-        return v.u64;
-    case DTYPE_I64:
-        return v.i64;
-    case DTYPE_F64:
-        return v.f64;
-    case DTYPE_COUNT_:
-        break;
+    case DTYPE_U8: return v.u8;
+    case DTYPE_I8: return v.i8;
+    case DTYPE_F8_E5M2: return small_float(v.u8, 5, 2);
+    case DTYPE_F8_E4M3: return e4m3_to_float(v.u8);
+    case DTYPE_U16: return v.u16;
+    case DTYPE_I16: return v.i16;
+    case DTYPE_F16: return half_to_float(v.u16);
+    case DTYPE_BF16: return bfloat16_to_float(v.u16);
+    case DTYPE_U32: return v.u32;
+    case DTYPE_I32: return v.i32;
+    case DTYPE_F32: return v.f32;
+    case DTYPE_U64: return v.u64;
+    case DTYPE_I64: return v.i64;
+    case DTYPE_F64: return v.f64;
+    case DTYPE_COUNT_: break;
     }
     return 0;
 }

@@ -37,8 +37,7 @@ static int end_row(struct text *text, struct error *error)
 {
     strbuf_addc(&text->buffer, '\n');
     if (text->buffer.overflowed)
-        return error_set(error, ERROR_TOO_LARGE, "a row has more than %" PRIu64 " bytes",
-                         (uint64_t)LIMIT_LINE);
+        return error_set(error, ERROR_TOO_LARGE, "a row has more than %" PRIu64 " bytes", (uint64_t)LIMIT_LINE);
     if (text->buffer.length >= FLUSH && text_flush(text, error) < 0)
         return -1;
     return ++text->rows % TICK_ROWS == 0 ? export_tick(text->export, text->rows, text->total, error) : 0;
@@ -155,8 +154,7 @@ static int find_columns(struct csv_export *csv, struct error *error)
     csv->words = xcalloc(count + 1, sizeof(*csv->words));
     csv->fields = xcalloc(count + 1, sizeof(*csv->fields));
     csv->narrow = json_get_string(json_object_get(schema, "options"), "dtype", NULL) != NULL;
-    json_array_foreach(columns, i, column)
-    {
+    json_array_foreach(columns, i, column) {
         if (!json_get_string(column, "tensor", NULL))
             continue;
         json_array_foreach(json_object_get(column, "categories"), k, word)
@@ -164,14 +162,13 @@ static int find_columns(struct csv_export *csv, struct error *error)
         csv->columns[csv->n_columns++] = column;
     }
     if (strcmp(json_get_string(schema, "kind", ""), "table") != 0 || !csv->n_columns)
-        return error_set(error, ERROR_INVALID,
-                         "%s is no table with columns; export it as npy or safetensors%s", csv->export->name,
+        return error_set(error, ERROR_INVALID, "%s is no table with columns; export it as npy or safetensors%s",
+                         csv->export->name,
                          strcmp(json_get_string(schema, "kind", ""), "sparse") == 0 ? ", or as libsvm" : "");
     return 0;
 }
 
-static int find_field(struct csv_export *csv, const char *prefix, size_t i, uint64_t *rows,
-                      struct error *error)
+static int find_field(struct csv_export *csv, const char *prefix, size_t i, uint64_t *rows, struct error *error)
 {
     const json_t *column = csv->columns[i];
     const char *name = json_get_string(column, "tensor", "");
@@ -180,13 +177,12 @@ static int find_field(struct csv_export *csv, const char *prefix, size_t i, uint
 
     if (!tensor || tensor->rank < 1 || tensor->rank > 2 || (tensor->rank == 2 && index >= tensor->shape[1]) ||
         (i && tensor->shape[0] != *rows))
-        return error_set(error, ERROR_INVALID, "%s: tensor %s%s does not fit its column '%s'",
-                         csv->export->name, prefix, name, json_get_string(column, "name", ""));
+        return error_set(error, ERROR_INVALID, "%s: tensor %s%s does not fit its column '%s'", csv->export->name,
+                         prefix, name, json_get_string(column, "name", ""));
     width = tensor->rank == 2 ? tensor->shape[1] : 1;
     *rows = tensor->shape[0];
     csv->fields[i] = (struct field){
-        .data = export_data(csv->export, tensor) +
-                (tensor->rank == 2 ? index * dtype_size(tensor->dtype) : 0),
+        .data = export_data(csv->export, tensor) + (tensor->rank == 2 ? index * dtype_size(tensor->dtype) : 0),
         .step = width * dtype_size(tensor->dtype),
         .dtype = tensor->dtype,
         .is_real = strcmp(json_get_string(column, "kind", ""), "real") == 0,
@@ -255,8 +251,7 @@ static int write_header(struct csv_export *csv, struct error *error)
 int export_csv(struct export *export, int fd, struct error *error)
 {
     CLEANUP(csv_export_release)
-    struct csv_export csv = {.export = export,
-                             .text = {.fd = fd, .buffer = STRBUF_INIT(LIMIT_LINE), .export = export}};
+    struct csv_export csv = {.export = export, .text = {.fd = fd, .buffer = STRBUF_INIT(LIMIT_LINE), .export = export}};
     uint64_t rows;
 
     if (find_columns(&csv, error) < 0)
@@ -269,8 +264,7 @@ int export_csv(struct export *export, int fd, struct error *error)
     if (write_header(&csv, error) < 0)
         return -1;
     for (size_t i = 0; i < export->prefixes.count; i++)
-        if (find_fields(&csv, export->prefixes.items[i], &rows, error) < 0 ||
-            write_rows(&csv, rows, error) < 0)
+        if (find_fields(&csv, export->prefixes.items[i], &rows, error) < 0 || write_rows(&csv, rows, error) < 0)
             return -1;
     return text_flush(&csv.text, error);
 }
@@ -326,8 +320,8 @@ static int find_rows(const struct export *export, const char *prefix, struct row
         rows->width = x->shape[1];
     } else {
         return error_set(error, ERROR_INVALID,
-                         "%s has neither sparse rows nor a matrix %sx; export it as npy or safetensors",
-                         export->name, prefix);
+                         "%s has neither sparse rows nor a matrix %sx; export it as npy or safetensors", export->name,
+                         prefix);
     }
     if (!rows->indptr.data && !rows->width)
         return error_set(error, ERROR_INVALID, "%s: %sx has no columns", export->name, prefix);
@@ -343,13 +337,11 @@ static int check_features(const struct export *export, struct error *error)
     const json_t *column;
     size_t i;
 
-    json_array_foreach(
-        json_object_get(export->schema, "columns"), i,
-        column) if (strcmp(json_get_string(column, "role", ""), "feature") == 0 &&
-                    strcmp(json_get_string(column, "kind", ""), "category") ==
-                        0) return error_set(error, ERROR_INVALID,
-                                            "column '%s' is text, which libsvm cannot hold; export %s as csv",
-                                            json_get_string(column, "name", ""), export->name);
+    json_array_foreach(json_object_get(export->schema, "columns"), i, column)
+        if (strcmp(json_get_string(column, "role", ""), "feature") == 0 &&
+            strcmp(json_get_string(column, "kind", ""), "category") == 0)
+            return error_set(error, ERROR_INVALID, "column '%s' is text, which libsvm cannot hold; export %s as csv",
+                             json_get_string(column, "name", ""), export->name);
     return 0;
 }
 
@@ -360,8 +352,7 @@ static int add_pair(struct rows *rows, uint64_t feature, uint64_t at, struct err
 
     if (!isfinite(value))
         return error_set(error, ERROR_INVALID,
-                         "row %" PRIu64 " has a missing or infinite value, which libsvm cannot hold",
-                         rows->text.rows);
+                         "row %" PRIu64 " has a missing or infinite value, which libsvm cannot hold", rows->text.rows);
     strbuf_addc(out, ' ');
     add_integer(out, (int64_t)feature + 1);
     strbuf_addc(out, ':');
@@ -374,8 +365,7 @@ static int add_sparse(struct rows *rows, uint64_t row, struct error *error)
     int64_t begin = read_integer(rows->indptr.dtype, element(&rows->indptr, row));
     int64_t end = read_integer(rows->indptr.dtype, element(&rows->indptr, row + 1));
 
-    if (begin < 0 || end < begin || (uint64_t)end > rows->values.length ||
-        (uint64_t)end > rows->indices.length)
+    if (begin < 0 || end < begin || (uint64_t)end > rows->values.length || (uint64_t)end > rows->indices.length)
         return error_set(error, ERROR_INVALID, "the sparse matrix is malformed in row %" PRIu64, row);
     for (int64_t i = begin; i < end; i++)
         if (add_pair(rows, read_integer(rows->indices.dtype, element(&rows->indices, i)), i, error) < 0)

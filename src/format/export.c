@@ -54,8 +54,7 @@ static int choose_parts(struct export *export, const char *split, struct error *
                          parts.count ? "there are " : "it has none", known);
     }
     if (json_array_size(splits) > SPLIT_MAX)
-        return error_set(error, ERROR_INVALID, "%s claims a split of more than %d parts", export->name,
-                         SPLIT_MAX);
+        return error_set(error, ERROR_INVALID, "%s claims a split of more than %d parts", export->name, SPLIT_MAX);
     json_array_foreach(splits, i, part)
         strvec_pushf(&export->prefixes, "%s/", json_get_string(part, "name", ""));
     if (!export->prefixes.count)
@@ -115,8 +114,7 @@ int export_tick(struct export *export, uint64_t done, uint64_t total, struct err
 {
     double share = total ? (double)done / (double)total : 1;
 
-    if (export->progress &&
-        export->progress(export->userdata, (uint64_t)(share * (double)export->size), export->size))
+    if (export->progress && export->progress(export->userdata, (uint64_t)(share * (double)export->size), export->size))
         return error_set(error, ERROR_CANCELLED, "the export was cancelled");
     return 0;
 }
@@ -169,8 +167,7 @@ static int no_such_tensor(const struct export *export, const char *name, struct 
     for (size_t i = 0; i < export->file->n_tensors && i < 20; i++)
         strvec_push(&names, export->file->tensors[i].name);
     known = strvec_join(&names, ", ");
-    return error_set(error, ERROR_NOT_FOUND, "there is no tensor '%s' in %s; there are %s", name,
-                     export->name, known);
+    return error_set(error, ERROR_NOT_FOUND, "there is no tensor '%s' in %s; there are %s", name, export->name, known);
 }
 
 int export_npy(struct export *export, const char *name, int fd, struct error *error)
@@ -208,14 +205,14 @@ int export_npy(struct export *export, const char *name, int fd, struct error *er
 /* Statistics are those of all rows and say nothing of a part. */
 static void forget_statistics(json_t *column)
 {
-    static const char *const keys[] = {"count", "missing", "min",       "max",
-                                       "mean",  "std",     "histogram", "classes"};
+    static const char *const keys[] = {"count", "missing", "min", "max", "mean", "std", "histogram", "classes"};
     json_t *category;
     size_t i;
 
     for (i = 0; i < ARRAY_SIZE(keys); i++)
         json_object_del(column, keys[i]);
-    json_array_foreach(json_object_get(column, "categories"), i, category) json_object_del(category, "count");
+    json_array_foreach(json_object_get(column, "categories"), i, category)
+        json_object_del(category, "count");
 }
 
 static char *part_schema(const struct export *export)
@@ -225,8 +222,7 @@ static char *part_schema(const struct export *export)
     int64_t rows = -1;
     size_t i;
 
-    json_array_foreach(json_object_get(schema, "splits"), i, part)
-    {
+    json_array_foreach(json_object_get(schema, "splits"), i, part) {
         cleanup_free char *prefix = xasprintf("%s/", json_get_string(part, "name", ""));
 
         if (strcmp(prefix, export->prefixes.items[0]) == 0)
@@ -234,7 +230,8 @@ static char *part_schema(const struct export *export)
     }
     if (rows < 0)
         return NULL;
-    json_array_foreach(json_object_get(schema, "columns"), i, column) forget_statistics(column);
+    json_array_foreach(json_object_get(schema, "columns"), i, column)
+        forget_statistics(column);
     json_object_del(schema, "splits");
     json_object_del(schema, "tensors");
     json_object_del(schema, "stored");

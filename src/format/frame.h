@@ -14,10 +14,10 @@
 #include "util/error.h"
 #include "util/strbuf.h"
 
-#define FRAME_MAGIC UINT32_C(0x31465753) /* "SWF1" */
-#define FRAME_RANK  8
-#define FRAME_NAME  128 /* with NUL */
-#define FRAME_ALIGN 64
+#define FRAME_MAGIC   UINT32_C(0x31465753) /* "SWF1" */
+#define FRAME_RANK    8
+#define FRAME_NAME    128 /* with NUL */
+#define FRAME_ALIGN   64
 #define FRAME_TENSORS 1024
 
 enum frame_type {

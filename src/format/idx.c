@@ -29,7 +29,8 @@ int idx_read_header(struct reader *reader, struct tensor_header *ret_header, str
     static const struct {
         uint8_t code;
         enum dtype dtype;
-    } types[] = {{0x08, DTYPE_U8}, {0x09, DTYPE_I8}, {0x0b, DTYPE_I16}, {0x0c, DTYPE_I32}, {0x0d, DTYPE_F32}, {0x0e, DTYPE_F64}};
+    } types[] = {{0x08, DTYPE_U8},  {0x09, DTYPE_I8},  {0x0b, DTYPE_I16},
+                 {0x0c, DTYPE_I32}, {0x0d, DTYPE_F32}, {0x0e, DTYPE_F64}};
     struct tensor_header header = {.big_endian = true, .dtype = DTYPE_COUNT_};
     const char *name = reader_name(reader);
     uint64_t expected;

@@ -21,10 +21,7 @@ struct ignore {
     size_t count, capacity;
 };
 
-#define IGNORE_INIT                                                                                          \
-    {                                                                                                        \
-        NULL, 0, 0                                                                                           \
-    }
+#define IGNORE_INIT {NULL, 0, 0}
 
 void ignore_add(struct ignore *ignore, const char *line, size_t length);
 /* All lines of a file's text. */

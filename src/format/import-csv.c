@@ -63,9 +63,8 @@ static int decide_header(struct csv_import *csv, const struct cell *cells, size_
         numbers += cells[i].kind == CELL_INTEGER || cells[i].kind == CELL_REAL;
     }
     csv->has_header = texts && !numbers;
-    import_note(csv->import, csv->has_header
-                                 ? "the first row is taken as column names"
-                                 : "there is no row of column names; columns are called c0, c1, …");
+    import_note(csv->import, csv->has_header ? "the first row is taken as column names"
+                                             : "there is no row of column names; columns are called c0, c1, …");
     return 0;
 }
 
@@ -147,8 +146,8 @@ static int read_file(struct csv_import *csv, size_t source, struct error *error)
         if (first && !csv->n_columns && start_columns(csv, cells, count, error) < 0)
             return error_is_set(error) ? error_wrap(error, "%s", import->sources[source].name) : -1;
         if (count != csv->n_columns)
-            return error_set(error, ERROR_INVALID, "%s has %zu columns, %s has %zu",
-                             import->sources[source].name, count, import->sources[0].name, csv->n_columns);
+            return error_set(error, ERROR_INVALID, "%s has %zu columns, %s has %zu", import->sources[source].name,
+                             count, import->sources[0].name, csv->n_columns);
         if (first && csv->has_header) {
             first = false;
             continue;

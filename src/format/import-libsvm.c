@@ -99,8 +99,7 @@ static int read_rows(struct sparse *sparse, struct error *error)
         libsvm = libsvm_open(reader);
         while ((r = libsvm_next(libsvm, &row, error)) > 0) {
             if (add_row(sparse, row, error) < 0)
-                return error_wrap(error, "%s: line %" PRIu64, import->sources[source].name,
-                                  libsvm_line(libsvm));
+                return error_wrap(error, "%s: line %" PRIu64, import->sources[source].name, libsvm_line(libsvm));
             if (sparse->rows % TICK_ROWS == 0 && import_tick(import, reader, error) < 0)
                 return -1;
         }
@@ -149,8 +148,8 @@ static json_t *describe_label(const struct sparse *sparse)
             int64_t value;
 
             memcpy(&value, entry->key, 8);
-            json_array_append_new(classes, json_build("{s:I, s:I}", "value", (json_int_t)value, "count",
-                                                      (json_int_t)entry->count));
+            json_array_append_new(
+                classes, json_build("{s:I, s:I}", "value", (json_int_t)value, "count", (json_int_t)entry->count));
         }
         json_object_set_new(object, "classes", classes);
     }
@@ -230,8 +229,7 @@ static int add_tensor(struct sparse *sparse, struct safetensors_writer *writer, 
                       enum dtype dtype, uint64_t length)
 {
     const struct split_plan *split = &sparse->import->split;
-    cleanup_free char *full = sparse->draw ? xasprintf("%s/%s", split->parts[part].name, name)
-                                           : xstrdup(name);
+    cleanup_free char *full = sparse->draw ? xasprintf("%s/%s", split->parts[part].name, name) : xstrdup(name);
 
     return safetensors_add(writer, full, dtype, 1, &length);
 }
@@ -243,8 +241,7 @@ static void add_tensors(struct sparse *sparse, struct safetensors_writer *writer
 
         sparse->indptr[part] = add_tensor(sparse, writer, part, "x.indptr", DTYPE_I64, rows + 1);
         sparse->x_indices[part] = add_tensor(sparse, writer, part, "x.indices", DTYPE_I32, counts[part]);
-        sparse->x_values[part] = add_tensor(sparse, writer, part, "x.values", sparse->value_dtype,
-                                            counts[part]);
+        sparse->x_values[part] = add_tensor(sparse, writer, part, "x.values", sparse->value_dtype, counts[part]);
         sparse->y[part] = add_tensor(sparse, writer, part, "y", sparse->y_dtype, rows);
         if (sparse->has_qid)
             sparse->qid[part] = add_tensor(sparse, writer, part, "qid", DTYPE_I64, rows);
@@ -278,8 +275,7 @@ static int write_values(struct sparse *sparse, struct safetensors_writer *writer
 
             memcpy((char *)sparse->buffer + 4 * i, &narrow, 4);
         }
-    return safetensors_write(writer, sparse->x_values[part], values, count * dtype_size(sparse->value_dtype),
-                             error);
+    return safetensors_write(writer, sparse->x_values[part], values, count * dtype_size(sparse->value_dtype), error);
 }
 
 static int write_row(struct sparse *sparse, struct safetensors_writer *writer, struct error *error)
@@ -294,8 +290,7 @@ static int write_row(struct sparse *sparse, struct safetensors_writer *writer, s
     integer = whole(head.label);
     sparse->written[part] += head.count;
     if (safetensors_write(writer, sparse->y[part],
-                          sparse->y_dtype == DTYPE_I64 ? (void *)&integer : (void *)&head.label, 8,
-                          error) < 0 ||
+                          sparse->y_dtype == DTYPE_I64 ? (void *)&integer : (void *)&head.label, 8, error) < 0 ||
         safetensors_write(writer, sparse->indptr[part], &sparse->written[part], 8, error) < 0 ||
         (sparse->has_qid && safetensors_write(writer, sparse->qid[part], &head.qid, 8, error) < 0))
         return -1;
@@ -343,8 +338,7 @@ int import_libsvm(struct import *import, struct error *error)
                             .label_max = -INFINITY};
 
     if (import->options->label)
-        return error_set(error, ERROR_INVALID,
-                         "the label of libsvm text is its first field; --label is for columns");
+        return error_set(error, ERROR_INVALID, "the label of libsvm text is its first field; --label is for columns");
     sparse.heads = spool_new(directory);
     sparse.indices = spool_new(directory);
     sparse.values = spool_new(directory);

@@ -52,11 +52,9 @@ int import_safetensors(struct import *import, struct error *error)
     cleanup_json json_t *schema = NULL;
 
     if (import->n_sources != 1)
-        return error_set(error, ERROR_INVALID,
-                         "import one safetensors file at a time, or keep all with --files");
+        return error_set(error, ERROR_INVALID, "import one safetensors file at a time, or keep all with --files");
     if (import->split.count || import->options->label)
-        return error_set(error, ERROR_UNSUPPORTED,
-                         "a safetensors file is taken as it is: no label, no split");
+        return error_set(error, ERROR_UNSUPPORTED, "a safetensors file is taken as it is: no label, no split");
     if (safetensors_open(import->sources[0].fd, import->sources[0].name, &file, error) < 0)
         return -1;
     schema = import_schema_of(file, error);

@@ -66,10 +66,7 @@ static char *idx_name(const char *file, int rank)
     const char *part = strcasestr(file, "train")                              ? "train/"
                        : strcasestr(file, "t10k") || strcasestr(file, "test") ? "test/"
                                                                               : "";
-    const char *name = strcasestr(file, "image")   ? "x"
-                       : strcasestr(file, "label") ? "y"
-                       : rank > 1                  ? "x"
-                                                   : "y";
+    const char *name = strcasestr(file, "image") ? "x" : strcasestr(file, "label") ? "y" : rank > 1 ? "x" : "y";
 
     return xasprintf("%s%s", part, name);
 }
@@ -91,31 +88,25 @@ static char *stem_of(const char *file)
 
 /* -- elements -- */
 
-#define WIDEN(type)                                                                                          \
-    for (size_t i = 0; i < count; i++) {                                                                     \
-        type element;                                                                                        \
-                                                                                                             \
-        memcpy(&element, (const char *)data + i * sizeof(type), sizeof(type));                               \
-        out[i] = (double)element;                                                                            \
-    }                                                                                                        \
+#define WIDEN(type)                                                                                                    \
+    for (size_t i = 0; i < count; i++) {                                                                               \
+        type element;                                                                                                  \
+                                                                                                                       \
+        memcpy(&element, (const char *)data + i * sizeof(type), sizeof(type));                                         \
+        out[i] = (double)element;                                                                                      \
+    }                                                                                                                  \
     break
 
 /* Elements as doubles: a loop for each of the common types, which compilers turn into vectors. */
 static void widen(enum dtype dtype, const void *data, size_t count, double *out)
 {
     switch (dtype) {
-    case DTYPE_U8:
-        WIDEN(uint8_t);
-    case DTYPE_I16:
-        WIDEN(int16_t);
-    case DTYPE_I32:
-        WIDEN(int32_t);
-    case DTYPE_I64:
-        WIDEN(int64_t);
-    case DTYPE_F32:
-        WIDEN(float);
-    case DTYPE_F64:
-        WIDEN(double);
+    case DTYPE_U8: WIDEN(uint8_t);
+    case DTYPE_I16: WIDEN(int16_t);
+    case DTYPE_I32: WIDEN(int32_t);
+    case DTYPE_I64: WIDEN(int64_t);
+    case DTYPE_F32: WIDEN(float);
+    case DTYPE_F64: WIDEN(double);
     default:
         for (size_t i = 0; i < count; i++)
             out[i] = tensor_value(dtype, data, i);
@@ -183,11 +174,11 @@ static void learn_elements(struct item *item, const void *data, size_t count)
 }
 
 /* Hands pieces of whole rows to fn, little-endian. */
-typedef int (*piece_fn)(struct bundle *bundle, struct item *item, const void *data, uint64_t first_row,
-                        size_t rows, struct error *error);
+typedef int (*piece_fn)(struct bundle *bundle, struct item *item, const void *data, uint64_t first_row, size_t rows,
+                        struct error *error);
 
-static int learn_piece(struct bundle *bundle, struct item *item, const void *data, uint64_t first_row,
-                       size_t rows, struct error *error)
+static int learn_piece(struct bundle *bundle, struct item *item, const void *data, uint64_t first_row, size_t rows,
+                       struct error *error)
 {
     uint64_t per_row = item->header.shape[0] ? item->header.count / item->header.shape[0] : 0;
 
@@ -200,8 +191,7 @@ static size_t row_size(const struct item *item)
     return item->header.shape[0] ? item->header.size / item->header.shape[0] : 0;
 }
 
-static int each_piece(struct bundle *bundle, struct item *item, struct reader *reader, piece_fn fn,
-                      struct error *error)
+static int each_piece(struct bundle *bundle, struct item *item, struct reader *reader, piece_fn fn, struct error *error)
 {
     size_t size = row_size(item), element = dtype_size(item->header.dtype);
     uint64_t rows = item->header.shape[0], step = size && size < PIECE ? PIECE / size : 1;
@@ -209,8 +199,8 @@ static int each_piece(struct bundle *bundle, struct item *item, struct reader *r
     if (!item->header.size)
         return 0;
     if (size > LIMIT_LINE)
-        return error_set(error, ERROR_TOO_LARGE, "%s: a row has more than %" PRIu64 " bytes",
-                         reader_name(reader), (uint64_t)LIMIT_LINE);
+        return error_set(error, ERROR_TOO_LARGE, "%s: a row has more than %" PRIu64 " bytes", reader_name(reader),
+                         (uint64_t)LIMIT_LINE);
     for (uint64_t at = 0; at < rows; at += step) {
         size_t n = rows - at < step ? rows - at : step;
         const char *data;
@@ -220,16 +210,14 @@ static int each_piece(struct bundle *bundle, struct item *item, struct reader *r
         if (reader_peek(reader, n * size, &data, &available, NULL, error) < 0)
             return -1;
         if (available < n * size)
-            return error_set(error, ERROR_INVALID,
-                             "%s is cut short: %" PRIu64 " of %" PRIu64 " rows are there",
+            return error_set(error, ERROR_INVALID, "%s is cut short: %" PRIu64 " of %" PRIu64 " rows are there",
                              reader_name(reader), at + available / size, rows);
         bundle->buffer = xrealloc(bundle->buffer, n * size);
         memcpy(bundle->buffer, data, n * size);
         reader_consume(reader, n * size);
         if (item->header.big_endian)
             tensor_swap(bundle->buffer, element, n * size / element);
-        if (fn(bundle, item, bundle->buffer, at, n, error) < 0 ||
-            import_tick(bundle->import, NULL, error) < 0)
+        if (fn(bundle, item, bundle->buffer, at, n, error) < 0 || import_tick(bundle->import, NULL, error) < 0)
             return -1;
     }
     return 0;
@@ -300,8 +288,8 @@ static int each_fortran(struct bundle *bundle, struct item *item, struct reader 
     if (!item->header.size)
         return 0;
     if (row_size(item) > LIMIT_LINE)
-        return error_set(error, ERROR_TOO_LARGE, "%s: a row has more than %" PRIu64 " bytes",
-                         reader_name(reader), (uint64_t)LIMIT_LINE);
+        return error_set(error, ERROR_TOO_LARGE, "%s: a row has more than %" PRIu64 " bytes", reader_name(reader),
+                         (uint64_t)LIMIT_LINE);
     if (spool_fortran(item, reader, spool, error) < 0 || spool_map(spool, &data, error) < 0)
         return -1;
     r = each_fortran_row(bundle, item, data, fn, error);
@@ -309,8 +297,7 @@ static int each_fortran(struct bundle *bundle, struct item *item, struct reader 
     return r;
 }
 
-static int each_part(struct bundle *bundle, struct item *item, struct reader *reader, piece_fn fn,
-                     struct error *error)
+static int each_part(struct bundle *bundle, struct item *item, struct reader *reader, piece_fn fn, struct error *error)
 {
     const char *data;
     size_t available;
@@ -348,8 +335,7 @@ static int learn_tensor(struct bundle *bundle, struct reader *reader, const char
         dictionary_release(&item.classes);
         return -1;
     }
-    item.name = bundle->read_header == idx_read_header ? idx_name(fs_basename(name), item.header.rank)
-                                                       : xstrdup(name);
+    item.name = bundle->read_header == idx_read_header ? idx_name(fs_basename(name), item.header.rank) : xstrdup(name);
     if (bundle->count == bundle->capacity) {
         bundle->capacity = bundle->capacity ? 2 * bundle->capacity : 8;
         bundle->items = xreallocarray(bundle->items, bundle->capacity, sizeof(*bundle->items));
@@ -360,16 +346,16 @@ static int learn_tensor(struct bundle *bundle, struct reader *reader, const char
 
 /* -- writing -- */
 
-static int write_rows(struct bundle *bundle, struct item *item, const void *data, uint64_t first_row,
-                      size_t rows, struct error *error)
+static int write_rows(struct bundle *bundle, struct item *item, const void *data, uint64_t first_row, size_t rows,
+                      struct error *error)
 {
     size_t size = row_size(item);
 
     if (!bundle->draw)
         return safetensors_write(bundle->writer, item->tensor[0], data, rows * size, error);
     for (size_t r = 0; r < rows; r++)
-        if (safetensors_write(bundle->writer, item->tensor[split_next(bundle->draw, 0)],
-                              (const char *)data + r * size, size, error) < 0)
+        if (safetensors_write(bundle->writer, item->tensor[split_next(bundle->draw, 0)], (const char *)data + r * size,
+                              size, error) < 0)
             return -1;
     return 0;
 }
@@ -385,10 +371,9 @@ static int write_tensor(struct bundle *bundle, struct reader *reader, const char
         return error_set(error, ERROR_INVALID, "%s changed while it was read", reader_name(reader));
     /* Every tensor is drawn anew from the same seed: row i of x and row i of y go to the same part. */
     split_draw_free(bundle->draw);
-    bundle->draw = bundle->import->split.count
-                       ? split_draw_new(&bundle->import->split, bundle->import->options->seed, 1,
-                                        &item->header.shape[0])
-                       : NULL;
+    bundle->draw = bundle->import->split.count ? split_draw_new(&bundle->import->split, bundle->import->options->seed,
+                                                                1, &item->header.shape[0])
+                                               : NULL;
     return each_part(bundle, item, reader, write_rows, error);
 }
 
@@ -403,22 +388,19 @@ static int add_tensors(struct bundle *bundle, struct error *error)
 
         memcpy(shape, item->header.shape, sizeof(shape));
         if (!split->count) {
-            item->tensor[0] = safetensors_add(bundle->writer, item->name, item->header.dtype,
-                                              item->header.rank, shape);
+            item->tensor[0] = safetensors_add(bundle->writer, item->name, item->header.dtype, item->header.rank, shape);
             continue;
         }
         if (shape[0] != bundle->items[0].header.shape[0])
             return error_set(error, ERROR_INVALID,
-                             "tensors '%s' and '%s' cannot be split: they have %" PRIu64 " and %" PRIu64
-                             " rows",
+                             "tensors '%s' and '%s' cannot be split: they have %" PRIu64 " and %" PRIu64 " rows",
                              bundle->items[0].name, item->name, bundle->items[0].header.shape[0], shape[0]);
         draw = split_draw_new(split, bundle->import->options->seed, 1, &item->header.shape[0]);
         for (size_t part = 0; part < split->count; part++) {
             cleanup_free char *name = xasprintf("%s/%s", split->parts[part].name, item->name);
 
             shape[0] = split_size(draw, part);
-            item->tensor[part] = safetensors_add(bundle->writer, name, item->header.dtype, item->header.rank,
-                                                 shape);
+            item->tensor[part] = safetensors_add(bundle->writer, name, item->header.dtype, item->header.rank, shape);
         }
     }
     return 0;
@@ -449,8 +431,8 @@ static json_t *describe_classes(const struct item *item)
         int64_t value;
 
         memcpy(&value, entry->key, 8);
-        json_array_append_new(
-            classes, json_build("{s:I, s:I}", "value", (json_int_t)value, "count", (json_int_t)entry->count));
+        json_array_append_new(classes,
+                              json_build("{s:I, s:I}", "value", (json_int_t)value, "count", (json_int_t)entry->count));
     }
     return classes;
 }
@@ -518,8 +500,7 @@ static int on_member(void *userdata, struct archive_entry_view *view, struct err
     cleanup_free char *name = NULL;
 
     if (length < 5 || strcmp(view->name + length - 4, ".npy") != 0)
-        return error_set(error, ERROR_INVALID, "'%s' in the archive is not an .npy file; is it an NPZ?",
-                         view->name);
+        return error_set(error, ERROR_INVALID, "'%s' in the archive is not an .npy file; is it an NPZ?", view->name);
     name = xstrndup(view->name, length - 4);
     reader = reader_open_source(archive_entry_read, view, view->name);
     return member->fn(member->bundle, reader, name, error);
@@ -536,8 +517,7 @@ static int each_source(struct bundle *bundle, tensor_fn fn, struct error *error)
         const char *data;
         size_t length;
 
-        if (import_open(import, i, &reader, error) < 0 ||
-            reader_peek(reader, 4, &data, &length, NULL, error) < 0)
+        if (import_open(import, i, &reader, error) < 0 || reader_peek(reader, 4, &data, &length, NULL, error) < 0)
             return -1;
         if (bundle->read_header == npy_read_header && length >= 4 && memcmp(data, "PK\3\4", 4) == 0) {
             struct member member = {bundle, fn};
@@ -563,8 +543,7 @@ static int import_tensors(struct import *import,
     cleanup_free char *text = NULL;
 
     if (import->options->label || import->options->stratify)
-        return error_set(error, ERROR_INVALID,
-                         "--label and --stratify are for tables; tensors keep their own names");
+        return error_set(error, ERROR_INVALID, "--label and --stratify are for tables; tensors keep their own names");
     if (each_source(&bundle, learn_tensor, error) < 0)
         return -1;
     if (!bundle.count)
@@ -575,8 +554,7 @@ static int import_tensors(struct import *import,
     complete_schema(&bundle);
     text = json_text(import->schema);
     safetensors_set_metadata(bundle.writer, "schema", text);
-    if (safetensors_begin(bundle.writer, import->fd, error) < 0 ||
-        each_source(&bundle, write_tensor, error) < 0)
+    if (safetensors_begin(bundle.writer, import->fd, error) < 0 || each_source(&bundle, write_tensor, error) < 0)
         return -1;
     return safetensors_finish(bundle.writer, error);
 }

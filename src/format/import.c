@@ -19,8 +19,8 @@
 
 static bool looks_like_idx(const char *p, size_t length)
 {
-    return length >= 4 && p[0] == 0 && p[1] == 0 && memchr("\x08\x09\x0b\x0c\x0d\x0e", p[2], 6) &&
-           p[3] >= 1 && p[3] <= LIMIT_TENSOR_RANK;
+    return length >= 4 && p[0] == 0 && p[1] == 0 && memchr("\x08\x09\x0b\x0c\x0d\x0e", p[2], 6) && p[3] >= 1 &&
+           p[3] <= LIMIT_TENSOR_RANK;
 }
 
 static bool looks_like_safetensors(const char *p, size_t length)
@@ -68,19 +68,15 @@ static const struct format {
     const char *magic;
     int (*run)(struct import *import, struct error *error);
 } formats[] = {
-    {"npy", NULL, "\x93NUMPY", import_numpy},
-    {"npz", NULL, "PK\3\4", import_numpy},
-    {"idx", looks_like_idx, NULL, import_idx},
-    {"safetensors", looks_like_safetensors, NULL, import_safetensors},
-    {"jsonl", looks_like_jsonl, NULL, import_jsonl},
-    {"libsvm", looks_like_libsvm, NULL, import_libsvm},
+    {"npy", NULL, "\x93NUMPY", import_numpy},        {"npz", NULL, "PK\3\4", import_numpy},
+    {"idx", looks_like_idx, NULL, import_idx},       {"safetensors", looks_like_safetensors, NULL, import_safetensors},
+    {"jsonl", looks_like_jsonl, NULL, import_jsonl}, {"libsvm", looks_like_libsvm, NULL, import_libsvm},
     {"csv", looks_like_text, NULL, import_csv},
 };
 
 /* Other names for the same. */
 static const char *const aliases[][2] = {
-    {"tsv", "csv"},      {"svmlight", "libsvm"}, {"svm", "libsvm"},
-    {"ndjson", "jsonl"}, {"mnist", "idx"},       {"numpy", "npy"},
+    {"tsv", "csv"}, {"svmlight", "libsvm"}, {"svm", "libsvm"}, {"ndjson", "jsonl"}, {"mnist", "idx"}, {"numpy", "npy"},
 };
 
 static int find_format(const char *name, const struct format **ret_format, struct error *error)
@@ -95,8 +91,7 @@ static int find_format(const char *name, const struct format **ret_format, struc
         }
     }
     return error_set(error, ERROR_INVALID,
-                     "'%s' is not a format; there are csv, jsonl, libsvm, idx, npy, npz and safetensors",
-                     name);
+                     "'%s' is not a format; there are csv, jsonl, libsvm, idx, npy, npz and safetensors", name);
 }
 
 static int detect_format(struct import *import, const struct format **ret_format, struct error *error)
@@ -105,8 +100,7 @@ static int detect_format(struct import *import, const struct format **ret_format
     const char *data;
     size_t length;
 
-    if (import_open(import, 0, &reader, error) < 0 ||
-        reader_peek(reader, SAMPLE, &data, &length, NULL, error) < 0)
+    if (import_open(import, 0, &reader, error) < 0 || reader_peek(reader, SAMPLE, &data, &length, NULL, error) < 0)
         return -1;
     length = length < SAMPLE ? length : SAMPLE;
     if (!length)
@@ -114,17 +108,15 @@ static int detect_format(struct import *import, const struct format **ret_format
     for (size_t i = 0; i < ARRAY_SIZE(formats); i++) {
         const struct format *format = &formats[i];
 
-        if (format->magic
-                ? length >= strlen(format->magic) && memcmp(data, format->magic, strlen(format->magic)) == 0
-                : format->matches(data, length)) {
+        if (format->magic ? length >= strlen(format->magic) && memcmp(data, format->magic, strlen(format->magic)) == 0
+                          : format->matches(data, length)) {
             *ret_format = format;
             return 0;
         }
     }
-    return error_set(
-        error, ERROR_INVALID,
-        "cannot tell the format of %s; name it with --format, or keep the file as it is with --files",
-        import->sources[0].name);
+    return error_set(error, ERROR_INVALID,
+                     "cannot tell the format of %s; name it with --format, or keep the file as it is with --files",
+                     import->sources[0].name);
 }
 
 /* -- for the readers -- */
@@ -144,8 +136,7 @@ void import_note(struct import *import, const char *format, ...)
 int import_tick(struct import *import, const struct reader *reader, struct error *error)
 {
     if (import->progress &&
-        import->progress(import->userdata, import->done + (reader ? reader_raw_offset(reader) : 0),
-                         import->total))
+        import->progress(import->userdata, import->done + (reader ? reader_raw_offset(reader) : 0), import->total))
         return error_set(error, ERROR_CANCELLED, "the import was cancelled");
     return 0;
 }
@@ -225,10 +216,9 @@ int import_finish_sources(struct import *import, struct error *error)
     for (size_t i = 0; i < hashing->n_sources; i++) {
         char text[DIGEST_TEXT_SIZE];
 
-        json_array_append_new(sources,
-                              json_build("{s:s, s:s, s:I}", "name", fs_basename(hashing->sources[i].name),
-                                         "digest", digest_format(&hashing->digests[i], text), "size",
-                                         (json_int_t)hashing->sizes[i]));
+        json_array_append_new(sources, json_build("{s:s, s:s, s:I}", "name", fs_basename(hashing->sources[i].name),
+                                                  "digest", digest_format(&hashing->digests[i], text), "size",
+                                                  (json_int_t)hashing->sizes[i]));
     }
     json_object_set_new(import->schema, "sources", sources);
     return 0;
@@ -295,9 +285,8 @@ static void import_release(struct import *import)
     json_decref(import->schema);
 }
 
-int import_files(const struct import_options *options, const struct import_source *sources, size_t n_sources,
-                 int fd, import_progress_fn progress, void *userdata, json_t **ret_schema,
-                 struct error *error)
+int import_files(const struct import_options *options, const struct import_source *sources, size_t n_sources, int fd,
+                 import_progress_fn progress, void *userdata, json_t **ret_schema, struct error *error)
 {
     CLEANUP(import_release)
     struct import import = {.options = options,
@@ -312,8 +301,7 @@ int import_files(const struct import_options *options, const struct import_sourc
 
     if (check_sources(&import, error) < 0 ||
         (options->split && split_parse(options->split, &import.split, error) < 0) ||
-        (options->format ? find_format(options->format, &format, error)
-                         : detect_format(&import, &format, error)) < 0)
+        (options->format ? find_format(options->format, &format, error) : detect_format(&import, &format, error)) < 0)
         return -1;
     if (options->stratify && !options->split)
         return error_set(error, ERROR_INVALID, "--stratify needs --split");

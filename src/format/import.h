@@ -51,9 +51,8 @@ typedef int (*import_progress_fn)(void *userdata, uint64_t done, uint64_t total)
 
 /* Writes the file to `fd` (empty, read-write, regular). *ret_schema (may be NULL) is the schema as in its
  * metadata. Errors name file, line and column. */
-int import_files(const struct import_options *options, const struct import_source *sources, size_t n_sources,
-                 int fd, import_progress_fn progress, void *userdata, json_t **ret_schema,
-                 struct error *error);
+int import_files(const struct import_options *options, const struct import_source *sources, size_t n_sources, int fd,
+                 import_progress_fn progress, void *userdata, json_t **ret_schema, struct error *error);
 
 /* What a safetensors file says about itself: its "schema" if it has a sound one, else one made from the
  * tensors. NULL on failure. */

@@ -49,8 +49,8 @@ struct jsonl *jsonl_free(struct jsonl *jsonl)
 
 static int complain(const struct jsonl *jsonl, struct error *error, const char *key, const char *what)
 {
-    return error_set(error, ERROR_INVALID, "%s: line %" PRIu64 ": '%.100s' %s", reader_name(jsonl->reader),
-                     jsonl->line, key, what);
+    return error_set(error, ERROR_INVALID, "%s: line %" PRIu64 ": '%.100s' %s", reader_name(jsonl->reader), jsonl->line,
+                     key, what);
 }
 
 /* Columns from the first object. */
@@ -59,8 +59,7 @@ static int learn(struct jsonl *jsonl, struct error *error)
     const char *key;
     json_t *value;
 
-    json_object_foreach(jsonl->object, key, value)
-    {
+    json_object_foreach(jsonl->object, key, value) {
         struct field *field = xnew0(struct field);
 
         field->first = jsonl->names.count;
@@ -87,8 +86,7 @@ static void set_text(struct cell *cell, const char *text, size_t length)
     cell->length = length;
 }
 
-static int fill_cell(struct jsonl *jsonl, struct cell *cell, const char *key, const json_t *value,
-                     struct error *error)
+static int fill_cell(struct jsonl *jsonl, struct cell *cell, const char *key, const json_t *value, struct error *error)
 {
     switch (json_typeof(value)) {
     case JSON_NULL:
@@ -116,12 +114,9 @@ static int fill_cell(struct jsonl *jsonl, struct cell *cell, const char *key, co
         cell->real = json_real_value(value);
         strvec_pushf(&jsonl->texts, "%.17g", json_real_value(value));
         break;
-    default:
-        return complain(jsonl, error, key,
-                        "is nested; only numbers, texts, and arrays of numbers become columns");
+    default: return complain(jsonl, error, key, "is nested; only numbers, texts, and arrays of numbers become columns");
     }
-    set_text(cell, jsonl->texts.items[jsonl->texts.count - 1],
-             strlen(jsonl->texts.items[jsonl->texts.count - 1]));
+    set_text(cell, jsonl->texts.items[jsonl->texts.count - 1], strlen(jsonl->texts.items[jsonl->texts.count - 1]));
     return 0;
 }
 
@@ -193,11 +188,13 @@ int jsonl_next(struct jsonl *jsonl, const struct cell **ret_cells, struct error 
     if (!jsonl->object)
         return error_wrap(error, "%s: line %" PRIu64, reader_name(jsonl->reader), jsonl->line);
     if (!json_is_object(jsonl->object))
-        return error_set(error, ERROR_INVALID, "%s: line %" PRIu64 " is not an object",
-                         reader_name(jsonl->reader), jsonl->line);
+        return error_set(error, ERROR_INVALID, "%s: line %" PRIu64 " is not an object", reader_name(jsonl->reader),
+                         jsonl->line);
     if (!jsonl->cells && learn(jsonl, error) < 0)
         return -1;
-    json_object_foreach(jsonl->object, key, value) if (fill_field(jsonl, key, value, error) < 0) return -1;
+    json_object_foreach(jsonl->object, key, value)
+        if (fill_field(jsonl, key, value, error) < 0)
+            return -1;
     fill_absent(jsonl);
     *ret_cells = jsonl->cells;
     return 1;

@@ -34,8 +34,7 @@ struct libsvm *libsvm_free(struct libsvm *libsvm)
 
 static int complain(const struct libsvm *libsvm, struct error *error, const char *what)
 {
-    return error_set(error, ERROR_INVALID, "%s: line %" PRIu64 ": %s", reader_name(libsvm->reader),
-                     libsvm->line, what);
+    return error_set(error, ERROR_INVALID, "%s: line %" PRIu64 ": %s", reader_name(libsvm->reader), libsvm->line, what);
 }
 
 static inline const char *skip_blanks(const char *p)

@@ -111,8 +111,8 @@ static int parse_descr(const struct cursor *c, const char *descr, struct tensor_
                 return 0;
             }
     if (strchr(descr, 'O'))
-        return error_set(error, ERROR_INVALID,
-                         "%s is an array of Python objects, which would run code when loaded", c->name);
+        return error_set(error, ERROR_INVALID, "%s is an array of Python objects, which would run code when loaded",
+                         c->name);
     return error_set(error, ERROR_INVALID, "%s: elements of type '%s' are not supported", c->name, descr);
 }
 
@@ -200,7 +200,8 @@ char *npy_make_header(enum dtype dtype, int rank, const uint64_t *shape, size_t 
     for (size_t i = 0; i < ARRAY_SIZE(codes); i++)
         if (codes[i].dtype == dtype)
             code = codes[i].code;
-    strbuf_addf(&text, "{'descr': '%c%s', 'fortran_order': False, 'shape': (", dtype_size(dtype) == 1 ? '|' : '<', code);
+    strbuf_addf(&text, "{'descr': '%c%s', 'fortran_order': False, 'shape': (", dtype_size(dtype) == 1 ? '|' : '<',
+                code);
     for (int i = 0; i < rank; i++)
         strbuf_addf(&text, "%" PRIu64 "%s", shape[i], rank == 1 ? "," : i + 1 < rank ? ", " : "");
     strbuf_adds(&text, "), }");

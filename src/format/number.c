@@ -15,9 +15,9 @@ static const double exact_powers[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  
                                       1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 #if LDBL_MANT_DIG == 64
-static const long double wide_powers[] = {
-    1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,  1e10L, 1e11L, 1e12L, 1e13L,
-    1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L, 1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
+static const long double wide_powers[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,
+                                          1e10L, 1e11L, 1e12L, 1e13L, 1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L,
+                                          1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
 
 /* 10^27 and any 64-bit mantissa are exact in 80 bits, so the product is rounded once, to 64 bits. The second
  * rounding to 53 is right unless the 11 bits it drops are exactly one half: then it is not known on which
@@ -62,8 +62,7 @@ static inline bool eight_digits(const char *p, uint64_t *ret)
     uint64_t v;
 
     memcpy(&v, p, 8);
-    if (((v & 0xf0f0f0f0f0f0f0f0) | (((v + 0x0606060606060606) & 0xf0f0f0f0f0f0f0f0) >> 4)) !=
-        0x3333333333333333)
+    if (((v & 0xf0f0f0f0f0f0f0f0) | (((v + 0x0606060606060606) & 0xf0f0f0f0f0f0f0f0) >> 4)) != 0x3333333333333333)
         return false;
     v = (v & 0x0f0f0f0f0f0f0f0f) * 2561 >> 8;
     v = (v & 0x00ff00ff00ff00ff) * 6553601 >> 16;
@@ -168,8 +167,7 @@ enum number_kind number_scan(const char *p, const char *end, const char **ret_en
     }
     exponent += written;
     if (count <= MAX_DIGITS && mantissa <= (UINT64_C(1) << 53) && exponent >= -22 && exponent <= 22)
-        value = exponent < 0 ? (double)mantissa / exact_powers[-exponent]
-                             : (double)mantissa * exact_powers[exponent];
+        value = exponent < 0 ? (double)mantissa / exact_powers[-exponent] : (double)mantissa * exact_powers[exponent];
     else if (count > MAX_DIGITS || !convert_wide(mantissa, exponent, &value)) {
         ret_number->real = convert_slow(begin, p - begin);
         return NUMBER_REAL;

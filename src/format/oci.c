@@ -97,7 +97,8 @@ static struct archive *tar_new(void *userdata, archive_write_callback *write_fn)
     struct archive *tar = archive_write_new();
 
     if (!tar || archive_write_set_format_pax_restricted(tar) != ARCHIVE_OK ||
-        archive_write_add_filter_none(tar) != ARCHIVE_OK || archive_write_set_bytes_in_last_block(tar, 1) != ARCHIVE_OK ||
+        archive_write_add_filter_none(tar) != ARCHIVE_OK ||
+        archive_write_set_bytes_in_last_block(tar, 1) != ARCHIVE_OK ||
         archive_write_open(tar, userdata, NULL, write_fn, NULL) != ARCHIVE_OK)
         abort();
     return tar;
@@ -112,8 +113,8 @@ static int tar_error(struct archive *tar, const char *name, struct error *error)
     return error_set(error, ERROR_IO, "cannot write %s to the image: %s", name, archive_error_string(tar));
 }
 
-static int tar_header(struct archive *tar, const char *name, mode_t type, mode_t mode, int64_t size,
-                      const char *target, struct error *error)
+static int tar_header(struct archive *tar, const char *name, mode_t type, mode_t mode, int64_t size, const char *target,
+                      struct error *error)
 {
     struct archive_entry *entry = archive_entry_new();
     int r;
@@ -318,8 +319,8 @@ static int add_below(struct oci_image *image, const char *name, const char *root
     return 0;
 }
 
-int oci_add_tree(struct oci_image *image, const char *name, const char *directory,
-                 bool (*skip)(const char *relative), struct error *error)
+int oci_add_tree(struct oci_image *image, const char *name, const char *directory, bool (*skip)(const char *relative),
+                 struct error *error)
 {
     if (!oci_has(image, name) && oci_add_directory(image, name, 0755, error) < 0)
         return -1;
@@ -376,8 +377,8 @@ static json_t *config_json(const struct oci_image *image, const struct oci_setti
                                                   image->layers[i].created_by));
     }
     return json_build("{s:s, s:s, s:s, s:o, s:{s:s, s:o}, s:o}", "created", "1970-01-01T00:00:00Z", "architecture",
-                      settings->architecture ?: this_architecture(), "os", "linux", "config",
-                      process_json(settings), "rootfs", "type", "layers", "diff_ids", ids, "history", history);
+                      settings->architecture ?: this_architecture(), "os", "linux", "config", process_json(settings),
+                      "rootfs", "type", "layers", "diff_ids", ids, "history", history);
 }
 
 static json_t *descriptor(const char *media_type, const struct digest *digest, int64_t size)
@@ -453,8 +454,9 @@ static int write_image(struct oci_image *image, const struct oci_settings *setti
     digest_of(manifest_text, strlen(manifest_text), &manifest_digest);
 
     pointer = descriptor(MEDIA_MANIFEST, &manifest_digest, (int64_t)strlen(manifest_text));
-    json_object_set_new(pointer, "annotations", json_build("{s:s, s:s}", "io.containerd.image.name", settings->name,
-                                                           "org.opencontainers.image.ref.name", settings->name));
+    json_object_set_new(pointer, "annotations",
+                        json_build("{s:s, s:s}", "io.containerd.image.name", settings->name,
+                                   "org.opencontainers.image.ref.name", settings->name));
     index = json_build("{s:i, s:s, s:[o]}", "schemaVersion", 2, "mediaType", "application/vnd.oci.image.index.v1+json",
                        "manifests", pointer);
     index_text = json_text(index);
@@ -462,7 +464,8 @@ static int write_image(struct oci_image *image, const struct oci_settings *setti
     docker_text = json_text(docker);
 
     if (put_entry(tar, "oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}", error) < 0 ||
-        put_entry(tar, "index.json", index_text, error) < 0 || put_entry(tar, "manifest.json", docker_text, error) < 0 ||
+        put_entry(tar, "index.json", index_text, error) < 0 ||
+        put_entry(tar, "manifest.json", docker_text, error) < 0 ||
         put_entry(tar, blob_name(&manifest_digest, name), manifest_text, error) < 0 ||
         put_entry(tar, blob_name(&config_digest, name), config_text, error) < 0 || put_layers(image, tar, error) < 0)
         return -1;

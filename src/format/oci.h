@@ -40,8 +40,8 @@ int oci_add_directory(struct oci_image *image, const char *name, mode_t mode, st
 int oci_add_link(struct oci_image *image, const char *name, const char *target, struct error *error);
 /* All regular files, directories and links below a directory, sorted, under `name`; executable bits are kept.
  * `skip` (may be NULL) says which names (relative to directory) to leave out. */
-int oci_add_tree(struct oci_image *image, const char *name, const char *directory,
-                 bool (*skip)(const char *relative), struct error *error);
+int oci_add_tree(struct oci_image *image, const char *name, const char *directory, bool (*skip)(const char *relative),
+                 struct error *error);
 bool oci_has(const struct oci_image *image, const char *name);
 int oci_layer_end(struct oci_image *image, struct error *error);
 

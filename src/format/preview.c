@@ -56,8 +56,8 @@ static char *first_prefix(const json_t *schema)
     return name ? xasprintf("%s/", name) : xstrdup("");
 }
 
-static int read_cell(int fd, const struct safetensors *file, const json_t *column, const char *prefix,
-                     uint64_t row, json_t **ret_value, struct error *error)
+static int read_cell(int fd, const struct safetensors *file, const json_t *column, const char *prefix, uint64_t row,
+                     json_t **ret_value, struct error *error)
 {
     cleanup_free char *name = xasprintf("%s%s", prefix, json_get_string(column, "tensor", "x"));
     const struct tensor *tensor = safetensors_find(file, name);
@@ -82,8 +82,7 @@ static uint64_t rows_of(const struct safetensors *file, const json_t *columns, c
     const json_t *column;
     size_t i;
 
-    json_array_foreach(columns, i, column)
-    {
+    json_array_foreach(columns, i, column) {
         cleanup_free char *name = xasprintf("%s%s", prefix, json_get_string(column, "tensor", ""));
         const struct tensor *tensor = safetensors_find(file, name);
 
@@ -93,8 +92,7 @@ static uint64_t rows_of(const struct safetensors *file, const json_t *columns, c
     return 0;
 }
 
-static json_t *table_rows(int fd, const struct safetensors *file, const json_t *schema, int rows,
-                          struct error *error)
+static json_t *table_rows(int fd, const struct safetensors *file, const json_t *schema, int rows, struct error *error)
 {
     const json_t *columns = json_object_get(schema, "columns"), *column;
     cleanup_json json_t *names = json_array(), *out = json_array();
@@ -102,15 +100,14 @@ static json_t *table_rows(int fd, const struct safetensors *file, const json_t *
     uint64_t available = rows_of(file, columns, prefix);
     size_t i;
 
-    json_array_foreach(columns, i,
-                       column) if (json_object_get(column, "tensor") && json_array_size(names) < ROW_COLUMNS)
-        json_array_append_new(names, json_string(json_get_string(column, "name", "")));
+    json_array_foreach(columns, i, column)
+        if (json_object_get(column, "tensor") && json_array_size(names) < ROW_COLUMNS)
+            json_array_append_new(names, json_string(json_get_string(column, "name", "")));
     for (uint64_t row = 0; row < available && row < (uint64_t)rows; row++) {
         json_t *cells = json_array();
 
         json_array_append_new(out, cells);
-        json_array_foreach(columns, i, column)
-        {
+        json_array_foreach(columns, i, column) {
             json_t *value;
 
             if (!json_object_get(column, "tensor") || json_array_size(cells) >= ROW_COLUMNS)

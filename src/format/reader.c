@@ -126,8 +126,7 @@ static ssize_t read_raw(struct reader *reader, void *buffer, size_t size, struct
         memcpy(buffer, reader->memory + reader->raw_offset, n);
     } else {
         do
-            n = reader->raw_size ? pread(reader->fd, buffer, size, reader->raw_offset)
-                                 : read(reader->fd, buffer, size);
+            n = reader->raw_size ? pread(reader->fd, buffer, size, reader->raw_offset) : read(reader->fd, buffer, size);
         while (n < 0 && errno == EINTR);
         if (n < 0)
             return error_set_errno(error, errno, "cannot read %s", reader->name);
@@ -239,8 +238,7 @@ static int fill(struct reader *reader, size_t min, struct error *error)
     while (reader->end - reader->start < min && !reader->at_end) {
         char *at = reader->data + reader->end;
         size_t room = reader->capacity - reader->end;
-        ssize_t n = reader->compressed ? read_inflated(reader, at, room, error)
-                                       : read_raw(reader, at, room, error);
+        ssize_t n = reader->compressed ? read_inflated(reader, at, room, error) : read_raw(reader, at, room, error);
 
         if (n < 0)
             return -1;
@@ -274,9 +272,8 @@ void reader_consume(struct reader *reader, size_t count)
 
 static int cut_short(const struct reader *reader, uint64_t missing, struct error *error)
 {
-    return error_set(error, ERROR_INVALID,
-                     "%s is cut short: it ends at byte %" PRIu64 ", %" PRIu64 " bytes early", reader->name,
-                     reader->offset, missing);
+    return error_set(error, ERROR_INVALID, "%s is cut short: it ends at byte %" PRIu64 ", %" PRIu64 " bytes early",
+                     reader->name, reader->offset, missing);
 }
 
 int reader_read(struct reader *reader, void *buffer, size_t length, struct error *error)
@@ -319,8 +316,7 @@ int reader_skip(struct reader *reader, uint64_t length, struct error *error)
     return 0;
 }
 
-int reader_line(struct reader *reader, size_t max, const char **ret_line, size_t *ret_length,
-                struct error *error)
+int reader_line(struct reader *reader, size_t max, const char **ret_line, size_t *ret_length, struct error *error)
 {
     size_t searched = 0;
 
@@ -334,9 +330,8 @@ int reader_line(struct reader *reader, size_t max, const char **ret_line, size_t
         newline = memchr(data + searched, '\n', available - searched);
         length = newline ? (size_t)(newline - data) : available;
         if (length > max)
-            return error_set(error, ERROR_TOO_LARGE,
-                             "%s: a line at byte %" PRIu64 " is longer than %zu bytes", reader->name,
-                             reader->offset, max);
+            return error_set(error, ERROR_TOO_LARGE, "%s: a line at byte %" PRIu64 " is longer than %zu bytes",
+                             reader->name, reader->offset, max);
         searched = available;
         if (!newline && !end)
             continue;
@@ -354,8 +349,7 @@ int reader_line(struct reader *reader, size_t max, const char **ret_line, size_t
 int reader_rewind(struct reader *reader, struct error *error)
 {
     if (reader->fill || (reader->fd >= 0 && !reader->raw_size && reader->raw_offset))
-        return error_set(error, ERROR_UNSUPPORTED, "%s cannot be read twice: it is not a regular file",
-                         reader->name);
+        return error_set(error, ERROR_UNSUPPORTED, "%s cannot be read twice: it is not a regular file", reader->name);
     if (reader->compressed)
         inflateEnd(&reader->stream);
     memset(&reader->stream, 0, sizeof(reader->stream));

@@ -47,8 +47,7 @@ int reader_read(struct reader *reader, void *buffer, size_t length, struct error
 int reader_skip(struct reader *reader, uint64_t length, struct error *error);
 /* The next line without its end ("\n" or "\r\n"); 1, 0 at the end of input, -1. Longer than max bytes is
  * ERROR_TOO_LARGE. */
-int reader_line(struct reader *reader, size_t max, const char **ret_line, size_t *ret_length,
-                struct error *error);
+int reader_line(struct reader *reader, size_t max, const char **ret_line, size_t *ret_length, struct error *error);
 /* Back to the first byte. ERROR_UNSUPPORTED for a pipe or a source. */
 int reader_rewind(struct reader *reader, struct error *error);
 

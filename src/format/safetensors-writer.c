@@ -126,8 +126,8 @@ static json_t *lay_out(struct safetensors_writer *writer, struct error *error)
             return NULL;
         }
         json_object_set_new(root, tensor->name,
-                            json_build("{s:s, s:o, s:[I, I]}", "dtype", dtype_name(tensor->dtype), "shape",
-                                       shape, "data_offsets", (json_int_t)tensor->begin, (json_int_t)at));
+                            json_build("{s:s, s:o, s:[I, I]}", "dtype", dtype_name(tensor->dtype), "shape", shape,
+                                       "data_offsets", (json_int_t)tensor->begin, (json_int_t)at));
     }
     return steal_ptr(root);
 }
@@ -144,9 +144,8 @@ int safetensors_begin(struct safetensors_writer *writer, int fd, struct error *e
     length = strlen(text);
     padded = (8 + length + DATA_ALIGNMENT - 1) / DATA_ALIGNMENT * DATA_ALIGNMENT;
     if (padded - 8 > LIMIT_SAFETENSORS_HEADER)
-        return error_set(error, ERROR_TOO_LARGE,
-                         "the tensors' header would have %zu bytes; the limit is %" PRIu64, padded - 8,
-                         (uint64_t)LIMIT_SAFETENSORS_HEADER);
+        return error_set(error, ERROR_TOO_LARGE, "the tensors' header would have %zu bytes; the limit is %" PRIu64,
+                         padded - 8, (uint64_t)LIMIT_SAFETENSORS_HEADER);
     header = xmalloc(padded);
     for (int i = 0; i < 8; i++)
         header[i] = (padded - 8) >> (8 * i) & 0xff;
@@ -175,13 +174,12 @@ int safetensors_write(struct safetensors_writer *writer, int tensor, const void 
 
     assert(writer->fd >= 0);
     if (length > output->tensor.size - output->written)
-        return error_set(error, ERROR_INTERNAL, "more than %" PRIu64 " bytes for tensor '%s'",
-                         output->tensor.size, output->tensor.name);
+        return error_set(error, ERROR_INTERNAL, "more than %" PRIu64 " bytes for tensor '%s'", output->tensor.size,
+                         output->tensor.name);
     if (output->pending + length > PIECE && flush(writer, output, error) < 0)
         return -1;
     if (length > PIECE) {
-        if (write_at(writer->fd, data, length, writer->data_offset + output->tensor.begin + output->written,
-                     error) < 0)
+        if (write_at(writer->fd, data, length, writer->data_offset + output->tensor.begin + output->written, error) < 0)
             return -1;
         output->written += length;
         return 0;

@@ -65,14 +65,12 @@ static int parse_tensor(struct tensor *tensor, const json_t *value, struct error
         return bad_tensor(error, tensor->name, "needs 'data_offsets' of two integers from 0");
     if (end < tensor->begin)
         return bad_tensor(error, tensor->name, "ends before it begins");
-    if (!tensor_count(tensor->rank, tensor->shape, &count) ||
-        count > (UINT64_C(1) << 62) / dtype_size(tensor->dtype))
+    if (!tensor_count(tensor->rank, tensor->shape, &count) || count > (UINT64_C(1) << 62) / dtype_size(tensor->dtype))
         return bad_tensor(error, tensor->name, "has a shape that overflows");
     tensor->size = end - tensor->begin;
     if (count * dtype_size(tensor->dtype) != tensor->size)
         return error_set(error, ERROR_INVALID,
-                         "tensor '%.200s' needs %" PRIu64
-                         " bytes for its shape, but its offsets span %" PRIu64,
+                         "tensor '%.200s' needs %" PRIu64 " bytes for its shape, but its offsets span %" PRIu64,
                          tensor->name, count * dtype_size(tensor->dtype), tensor->size);
     return 0;
 }
@@ -117,8 +115,9 @@ static int check_metadata(const json_t *metadata, struct error *error)
 
     if (!json_is_object(metadata))
         return error_set(error, ERROR_INVALID, "__metadata__ is not an object");
-    json_object_foreach((json_t *)metadata, key, value) if (!json_is_string(value)) return error_set(
-        error, ERROR_INVALID, "'%.200s' in __metadata__ is not a string", key);
+    json_object_foreach((json_t *)metadata, key, value)
+        if (!json_is_string(value))
+            return error_set(error, ERROR_INVALID, "'%.200s' in __metadata__ is not a string", key);
     return 0;
 }
 
@@ -143,11 +142,9 @@ static int parse_header(const char *header, size_t length, uint64_t data_size, s
     if (!json_is_object(root))
         return error_set(error, ERROR_INVALID, "the header is not an object");
     if (json_object_size(root) > LIMIT_TENSORS)
-        return error_set(error, ERROR_TOO_LARGE, "%zu tensors, the limit is %d", json_object_size(root),
-                         LIMIT_TENSORS);
+        return error_set(error, ERROR_TOO_LARGE, "%zu tensors, the limit is %d", json_object_size(root), LIMIT_TENSORS);
     file->tensors = xcalloc(json_object_size(root) + 1, sizeof(*file->tensors));
-    json_object_foreach(root, key, value)
-    {
+    json_object_foreach(root, key, value) {
         struct tensor *tensor = &file->tensors[file->n_tensors];
 
         if (strcmp(key, "__metadata__") == 0) {
@@ -177,17 +174,14 @@ static int check_length(uint64_t file_size, const void *first, uint64_t *ret_len
     uint64_t length;
 
     if (file_size < LENGTH_SIZE)
-        return error_set(error, ERROR_INVALID, "%" PRIu64 " bytes are too few for a safetensors file",
-                         file_size);
+        return error_set(error, ERROR_INVALID, "%" PRIu64 " bytes are too few for a safetensors file", file_size);
     length = read_u64(first);
     if (length > LIMIT_SAFETENSORS_HEADER)
-        return error_set(error, ERROR_INVALID,
-                         "it claims a header of %" PRIu64 " bytes; the limit is %" PRIu64, length,
+        return error_set(error, ERROR_INVALID, "it claims a header of %" PRIu64 " bytes; the limit is %" PRIu64, length,
                          (uint64_t)LIMIT_SAFETENSORS_HEADER);
     if (length > file_size - LENGTH_SIZE)
         return error_set(error, ERROR_INVALID,
-                         "it claims a header of %" PRIu64 " bytes, but the file has only %" PRIu64, length,
-                         file_size);
+                         "it claims a header of %" PRIu64 " bytes, but the file has only %" PRIu64, length, file_size);
     *ret_length = length;
     return 0;
 }
@@ -198,8 +192,7 @@ int safetensors_parse(const void *data, size_t length, const char *name, struct 
     uint64_t header = 0;
 
     if (check_length(length, data, &header, error) < 0 ||
-        parse_header((const char *)data + LENGTH_SIZE, header, length - LENGTH_SIZE - header, ret_file,
-                     error) < 0)
+        parse_header((const char *)data + LENGTH_SIZE, header, length - LENGTH_SIZE - header, ret_file, error) < 0)
         return error_wrap(error, "%s is not a valid safetensors file", name);
     return 0;
 }

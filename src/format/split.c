@@ -127,8 +127,7 @@ static void apportion(const struct split_plan *plan, uint64_t rows, double *debt
     memcpy(debt, rest, plan->count * sizeof(*debt));
 }
 
-struct split_draw *split_draw_new(const struct split_plan *plan, uint64_t seed, size_t classes,
-                                  const uint64_t *rows)
+struct split_draw *split_draw_new(const struct split_plan *plan, uint64_t seed, size_t classes, const uint64_t *rows)
 {
     struct split_draw *draw = xnew0(struct split_draw);
     double debt[SPLIT_MAX] = {0};
@@ -173,8 +172,8 @@ json_t *split_describe(const struct split_plan *plan, const struct split_draw *d
     json_t *parts = json_array();
 
     for (size_t i = 0; i < plan->count; i++)
-        json_array_append_new(parts, json_build("{s:s, s:I}", "name", plan->parts[i].name, "rows",
-                                                (json_int_t)draw->sizes[i]));
+        json_array_append_new(
+            parts, json_build("{s:s, s:I}", "name", plan->parts[i].name, "rows", (json_int_t)draw->sizes[i]));
     return parts;
 }
 

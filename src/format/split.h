@@ -31,8 +31,7 @@ void split_plan_release(struct split_plan *plan);
 
 /* Draws for `classes` classes of `rows[class]` rows each (1 class: not stratified). */
 struct split_draw;
-struct split_draw *split_draw_new(const struct split_plan *plan, uint64_t seed, size_t classes,
-                                  const uint64_t *rows);
+struct split_draw *split_draw_new(const struct split_plan *plan, uint64_t seed, size_t classes, const uint64_t *rows);
 struct split_draw *split_draw_free(struct split_draw *draw);
 DEFINE_CLEANUP(struct split_draw *, split_draw_free)
 #define cleanup_split_draw CLEANUP(split_draw_free_cleanup)

@@ -38,10 +38,7 @@ static enum dtype choose_dtype(const struct table *table)
     if (reals)
         return fits_f32 ? DTYPE_F32 : DTYPE_F64;
     if (min >= 0)
-        return max <= UINT8_MAX    ? DTYPE_U8
-               : max <= UINT16_MAX ? DTYPE_U16
-               : max <= UINT32_MAX ? DTYPE_U32
-                                   : DTYPE_I64;
+        return max <= UINT8_MAX ? DTYPE_U8 : max <= UINT16_MAX ? DTYPE_U16 : max <= UINT32_MAX ? DTYPE_U32 : DTYPE_I64;
     if (min >= INT8_MIN && max <= INT8_MAX)
         return DTYPE_I8;
     if (min >= INT16_MIN && max <= INT16_MAX)
@@ -50,8 +47,7 @@ static enum dtype choose_dtype(const struct table *table)
 }
 
 /* A dtype that was asked for must be able to hold what is there. */
-static int force_dtype(const struct table *table, enum dtype smallest, enum dtype *ret_dtype,
-                       struct error *error)
+static int force_dtype(const struct table *table, enum dtype smallest, enum dtype *ret_dtype, struct error *error)
 {
     static const struct {
         enum dtype dtype;
@@ -76,11 +72,10 @@ static int force_dtype(const struct table *table, enum dtype smallest, enum dtyp
 
             if (is_matrix_column(column) &&
                 (is_real(column) || column->min < integers[k].min || column->max > integers[k].max))
-                return error_set(
-                    error, ERROR_INVALID,
-                    "column '%s' (%g to %g%s) does not fit into %s; the smallest that holds all is %s",
-                    column->name, column->min, column->max, is_real(column) ? ", not all whole" : "",
-                    dtype_numpy_name(dtype), dtype_numpy_name(smallest));
+                return error_set(error, ERROR_INVALID,
+                                 "column '%s' (%g to %g%s) does not fit into %s; the smallest that holds all is %s",
+                                 column->name, column->min, column->max, is_real(column) ? ", not all whole" : "",
+                                 dtype_numpy_name(dtype), dtype_numpy_name(smallest));
         }
         return 0;
     }
@@ -115,8 +110,7 @@ static uint32_t *sorted_entries(const struct column *column)
 
     for (size_t i = 0; i < d->count; i++)
         sorted[i] = i;
-    qsort_r(sorted, d->count, sizeof(*sorted), column->is_text ? compare_names : compare_integers,
-            d->entries);
+    qsort_r(sorted, d->count, sizeof(*sorted), column->is_text ? compare_names : compare_integers, d->entries);
     return sorted;
 }
 
@@ -153,8 +147,7 @@ static json_t *describe_counts(const struct column *column)
             memcpy(&integer, entry->key, 8);
             value = json_integer(integer);
         }
-        json_array_append_new(counts,
-                              json_build("{s:o, s:I}", "value", value, "count", (json_int_t)entry->count));
+        json_array_append_new(counts, json_build("{s:o, s:I}", "value", value, "count", (json_int_t)entry->count));
     }
     return counts;
 }
@@ -213,13 +206,11 @@ static void add_notes(const struct table *table, enum dtype x_dtype, json_t *not
         cleanup_free char *note = NULL;
 
         if (column->breaker && column->role != COLUMN_DROPPED)
-            note = xasprintf("column '%s' is taken as text because of '%s' in line %" PRIu64
-                             " (after %" PRIu64
+            note = xasprintf("column '%s' is taken as text because of '%s' in line %" PRIu64 " (after %" PRIu64
                              " rows of numbers); name it with --missing if it stands for no value",
                              column->name, column->breaker, column->breaker_line, column->breaker_after);
         else if (column->rounded)
-            note = xasprintf("column '%s' mixes integers beyond 2^53 with fractions: those are rounded",
-                             column->name);
+            note = xasprintf("column '%s' mixes integers beyond 2^53 with fractions: those are rounded", column->name);
         if (note)
             json_array_append_new(notes, json_string(note));
     }
@@ -240,8 +231,7 @@ static void scratch_release(struct scratch *scratch)
 
 static struct scratch scratch_new(const struct table *table)
 {
-    return (struct scratch){xcalloc(table->block_rows, sizeof(int64_t)),
-                            xcalloc(table->block_rows, sizeof(double))};
+    return (struct scratch){xcalloc(table->block_rows, sizeof(int64_t)), xcalloc(table->block_rows, sizeof(double))};
 }
 
 static void count_bins(struct column *column, const struct scratch *scratch, bool real, size_t rows)
@@ -285,15 +275,15 @@ static int make_histograms(struct table *table, struct error *error)
     return 0;
 }
 
-#define STORE(type)                                                                                          \
-    do {                                                                                                     \
-        type *o = (type *)out;                                                                               \
-        if (real)                                                                                            \
-            for (size_t r = 0; r < rows; r++)                                                                \
-                o[r * stride] = (type)scratch->reals[r];                                                     \
-        else                                                                                                 \
-            for (size_t r = 0; r < rows; r++)                                                                \
-                o[r * stride] = (type)scratch->integers[r];                                                  \
+#define STORE(type)                                                                                                    \
+    do {                                                                                                               \
+        type *o = (type *)out;                                                                                         \
+        if (real)                                                                                                      \
+            for (size_t r = 0; r < rows; r++)                                                                          \
+                o[r * stride] = (type)scratch->reals[r];                                                               \
+        else                                                                                                           \
+            for (size_t r = 0; r < rows; r++)                                                                          \
+                o[r * stride] = (type)scratch->integers[r];                                                            \
     } while (0)
 
 /* A column into its place in row-major order. */
@@ -301,33 +291,15 @@ static void store_column(void *out, enum dtype dtype, size_t stride, const struc
                          size_t rows)
 {
     switch (dtype) {
-    case DTYPE_U8:
-        STORE(uint8_t);
-        break;
-    case DTYPE_I8:
-        STORE(int8_t);
-        break;
-    case DTYPE_U16:
-        STORE(uint16_t);
-        break;
-    case DTYPE_I16:
-        STORE(int16_t);
-        break;
-    case DTYPE_U32:
-        STORE(uint32_t);
-        break;
-    case DTYPE_I32:
-        STORE(int32_t);
-        break;
-    case DTYPE_I64:
-        STORE(int64_t);
-        break;
-    case DTYPE_F32:
-        STORE(float);
-        break;
-    default:
-        STORE(double);
-        break;
+    case DTYPE_U8: STORE(uint8_t); break;
+    case DTYPE_I8: STORE(int8_t); break;
+    case DTYPE_U16: STORE(uint16_t); break;
+    case DTYPE_I16: STORE(int16_t); break;
+    case DTYPE_U32: STORE(uint32_t); break;
+    case DTYPE_I32: STORE(int32_t); break;
+    case DTYPE_I64: STORE(int64_t); break;
+    case DTYPE_F32: STORE(float); break;
+    default: STORE(double); break;
     }
 }
 
@@ -371,9 +343,8 @@ static int make_draw(struct output *output, struct error *error)
         return 0;
     }
     if (!has_classes(label))
-        return error_set(error, ERROR_INVALID,
-                         "the split cannot be stratified by '%s': it has no classes, but %s", label->name,
-                         is_real(label) ? "fractions" : "more than 1000 distinct numbers");
+        return error_set(error, ERROR_INVALID, "the split cannot be stratified by '%s': it has no classes, but %s",
+                         label->name, is_real(label) ? "fractions" : "more than 1000 distinct numbers");
     counts = xcalloc(label->categories.count + 1, sizeof(*counts));
     for (size_t i = 0; i < label->categories.count; i++)
         counts[label->order[i]] = label->categories.entries[i].count;
@@ -381,8 +352,7 @@ static int make_draw(struct output *output, struct error *error)
     return 0;
 }
 
-static int add_tensor(struct output *output, size_t part, const char *name, enum dtype dtype,
-                      uint64_t columns)
+static int add_tensor(struct output *output, size_t part, const char *name, enum dtype dtype, uint64_t columns)
 {
     const struct table *table = output->table;
     uint64_t shape[2] = {output->draw ? split_size(output->draw, part) : table->rows, columns};
@@ -478,11 +448,11 @@ static int write_run(struct output *output, size_t part, size_t from, size_t cou
     size_t width = table->n_features * dtype_size(output->x_dtype), y_size = dtype_size(output->y_dtype);
     const int32_t *codes = output->codes;
 
-    if (width && safetensors_write(output->writer, output->x[part], output->x_rows + from * width,
-                                   count * width, error) < 0)
+    if (width &&
+        safetensors_write(output->writer, output->x[part], output->x_rows + from * width, count * width, error) < 0)
         return -1;
-    if (table->label && safetensors_write(output->writer, output->y[part], output->y_rows + from * y_size,
-                                          count * y_size, error) < 0)
+    if (table->label &&
+        safetensors_write(output->writer, output->y[part], output->y_rows + from * y_size, count * y_size, error) < 0)
         return -1;
     for (size_t i = 0; i < table->n_columns; i++) {
         const struct column *column = &table->columns[i];

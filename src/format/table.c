@@ -43,8 +43,7 @@ struct table *table_free(struct table *table)
 
 /* -- columns -- */
 
-static struct column *find_column(struct table *table, const char *text, const char *what,
-                                  struct error *error)
+static struct column *find_column(struct table *table, const char *text, const char *what, struct error *error)
 {
     int64_t number;
 
@@ -78,8 +77,7 @@ static int assign_roles(struct table *table, struct error *error)
         if (!column)
             return -1;
         if (column == table->label)
-            return error_set(error, ERROR_INVALID, "column '%s' cannot be both the label and dropped",
-                             column->name);
+            return error_set(error, ERROR_INVALID, "column '%s' cannot be both the label and dropped", column->name);
         column->role = COLUMN_DROPPED;
     }
     if (options->stratify && !table->label)
@@ -110,9 +108,7 @@ int table_start(struct table *table, const struct strvec *names, struct error *e
     if (assign_roles(table, error) < 0)
         return -1;
     table->block_rows = BLOCK_CELLS / table->n_columns;
-    table->block_rows = table->block_rows < 1            ? 1
-                        : table->block_rows > BLOCK_ROWS ? BLOCK_ROWS
-                                                         : table->block_rows;
+    table->block_rows = table->block_rows < 1 ? 1 : table->block_rows > BLOCK_ROWS ? BLOCK_ROWS : table->block_rows;
     table->cells = xmalloc(table->n_columns * table->block_rows * sizeof(*table->cells));
     table->modes = xcalloc(table->n_columns, 1);
     table->encoded = xmalloc(8 + table->block_rows * 8);
@@ -125,9 +121,7 @@ static void begin_block(struct table *table)
     for (size_t i = 0; i < table->n_columns; i++) {
         const struct column *column = &table->columns[i];
 
-        table->modes[i] = column->role == COLUMN_DROPPED ? MODE_SKIP
-                          : column->is_text              ? MODE_TEXT
-                                                         : MODE_INTEGER;
+        table->modes[i] = column->role == COLUMN_DROPPED ? MODE_SKIP : column->is_text ? MODE_TEXT : MODE_INTEGER;
     }
 }
 
@@ -165,13 +159,13 @@ uint64_t table_rows(const struct table *table)
 
 /* -- blocks -- */
 
-#define NARROW(type, tag_)                                                                                   \
-    do {                                                                                                     \
-        type *out = (type *)(void *)(table->encoded + 8);                                                    \
-        for (size_t r = 0; r < rows; r++)                                                                    \
-            out[r] = (type)values[r];                                                                        \
-        tag = tag_;                                                                                          \
-        width = sizeof(type);                                                                                \
+#define NARROW(type, tag_)                                                                                             \
+    do {                                                                                                               \
+        type *out = (type *)(void *)(table->encoded + 8);                                                              \
+        for (size_t r = 0; r < rows; r++)                                                                              \
+            out[r] = (type)values[r];                                                                                  \
+        tag = tag_;                                                                                                    \
+        width = sizeof(type);                                                                                          \
     } while (0)
 
 /* Into the spool: a tag and the values in as few bytes as hold them. */
@@ -193,8 +187,7 @@ static int spool_integers(struct table *table, const int64_t *values, size_t row
     return spool_write(table->spool, table->encoded + 7, 1 + width * rows, error);
 }
 
-static int spool_reals(struct table *table, const double *values, size_t rows, bool fits_f32,
-                       struct error *error)
+static int spool_reals(struct table *table, const double *values, size_t rows, bool fits_f32, struct error *error)
 {
     size_t width;
     char tag;
@@ -246,8 +239,7 @@ static int end_integers(struct table *table, struct column *column, const int64_
     return spool_integers(table, values, rows, min, max, error);
 }
 
-static int end_reals(struct table *table, struct column *column, const double *values, size_t rows,
-                     struct error *error)
+static int end_reals(struct table *table, struct column *column, const double *values, size_t rows, struct error *error)
 {
     double sum = 0, m2 = 0, mean, min = INFINITY, max = -INFINITY;
     bool fits = true;
@@ -279,8 +271,7 @@ static int end_reals(struct table *table, struct column *column, const double *v
     return spool_reals(table, values, rows, fits, error);
 }
 
-static int end_text(struct table *table, struct column *column, const int64_t *codes, size_t rows,
-                    struct error *error)
+static int end_text(struct table *table, struct column *column, const int64_t *codes, size_t rows, struct error *error)
 {
     for (size_t r = 0; r < rows; r++)
         column->missing += codes[r] < 0;
@@ -367,18 +358,17 @@ static int add_text(struct table *table, size_t i, const struct cell *cell, uint
         char first[128] = "";
 
         if (column->breaker)
-            snprintf(first, sizeof(first), " (it is text because of '%s' in line %" PRIu64 ")",
-                     column->breaker, column->breaker_line);
+            snprintf(first, sizeof(first), " (it is text because of '%s' in line %" PRIu64 ")", column->breaker,
+                     column->breaker_line);
         return error_set(error, ERROR_TOO_LARGE,
-                         "column '%s' has more than %d distinct texts%s; leave it out with --drop %s",
-                         column->name, LIMIT_CSV_CATEGORIES, first, column->name);
+                         "column '%s' has more than %d distinct texts%s; leave it out with --drop %s", column->name,
+                         LIMIT_CSV_CATEGORIES, first, column->name);
     }
     return 0;
 }
 
 /* Cells that the loop of table_add does not handle on its own. */
-static int add_slowly(struct table *table, size_t i, const struct cell *cell, uint64_t line,
-                      struct error *error)
+static int add_slowly(struct table *table, size_t i, const struct cell *cell, uint64_t line, struct error *error)
 {
     struct column *column = &table->columns[i];
     int64_t *slot = table->cells + i * table->block_rows + table->filled;
@@ -421,19 +411,16 @@ int table_add(struct table *table, const struct cell *cells, uint64_t line, stru
 
         if (cell->kind == CELL_INTEGER && table->modes[i] == MODE_INTEGER)
             *slot = cell->integer;
-        else if (cell->kind == CELL_REAL && table->modes[i] == MODE_REAL &&
-                 &table->columns[i] != table->label)
+        else if (cell->kind == CELL_REAL && table->modes[i] == MODE_REAL && &table->columns[i] != table->label)
             memcpy(slot, &cell->real, sizeof(*slot));
         else if (add_slowly(table, i, cell, line, error) < 0)
             return -1;
     }
-    if (table->label && !table->label->is_text && !table->again &&
-        table->label->categories.count < CLASSES_MAX) {
+    if (table->label && !table->label->is_text && !table->again && table->label->categories.count < CLASSES_MAX) {
         size_t i = table->label - table->columns;
 
         if (table->modes[i] == MODE_INTEGER)
-            dictionary_add(&table->label->categories, &table->cells[i * stride + table->filled], 8,
-                           CLASSES_MAX);
+            dictionary_add(&table->label->categories, &table->cells[i * stride + table->filled], 8, CLASSES_MAX);
     }
     table->filled++;
     table->rows++;
@@ -455,10 +442,9 @@ static int check_categories(struct table *table, struct error *error)
             cleanup_json json_t *text = json_stringn(entry->key, entry->length);
 
             if (!text)
-                return error_set(
-                    error, ERROR_INVALID,
-                    "column '%s' holds text that is not UTF-8; convert the file first (iconv -t UTF-8)",
-                    column->name);
+                return error_set(error, ERROR_INVALID,
+                                 "column '%s' holds text that is not UTF-8; convert the file first (iconv -t UTF-8)",
+                                 column->name);
         }
     }
     return 0;
@@ -475,12 +461,12 @@ int table_end_pass(struct table *table, struct error *error)
 
 /* -- reading back -- */
 
-#define WIDEN(type, out)                                                                                     \
-    do {                                                                                                     \
-        if (spool_read(table->spool, table->encoded, rows * sizeof(type), error) < 0)                        \
-            return -1;                                                                                       \
-        for (size_t r = 0; r < rows; r++)                                                                    \
-            (out)[r] = ((const type *)(const void *)table->encoded)[r];                                      \
+#define WIDEN(type, out)                                                                                               \
+    do {                                                                                                               \
+        if (spool_read(table->spool, table->encoded, rows * sizeof(type), error) < 0)                                  \
+            return -1;                                                                                                 \
+        for (size_t r = 0; r < rows; r++)                                                                              \
+            (out)[r] = ((const type *)(const void *)table->encoded)[r];                                                \
     } while (0)
 
 int table_read_column(struct table *table, size_t rows, int64_t *integers, double *reals, bool *ret_is_real,
@@ -491,24 +477,12 @@ int table_read_column(struct table *table, size_t rows, int64_t *integers, doubl
     if (spool_read(table->spool, &tag, 1, error) < 0)
         return -1;
     switch (tag) {
-    case 'b':
-        WIDEN(int8_t, integers);
-        break;
-    case 'h':
-        WIDEN(int16_t, integers);
-        break;
-    case 'i':
-        WIDEN(int32_t, integers);
-        break;
-    case 'q':
-        WIDEN(int64_t, integers);
-        break;
-    case 'f':
-        WIDEN(float, reals);
-        break;
-    default:
-        WIDEN(double, reals);
-        break;
+    case 'b': WIDEN(int8_t, integers); break;
+    case 'h': WIDEN(int16_t, integers); break;
+    case 'i': WIDEN(int32_t, integers); break;
+    case 'q': WIDEN(int64_t, integers); break;
+    case 'f': WIDEN(float, reals); break;
+    default: WIDEN(double, reals); break;
     }
     *ret_is_real = tag == 'f' || tag == 'd';
     return 0;

@@ -137,8 +137,7 @@ static void test_hostile_tar(void **state)
         tar_add(&tar, rows[i].name, rows[i].type, rows[i].link, NULL);
         tar_end(&tar);
         fd = memory_fd(tar.data, tar.length);
-        assert_error(archive_unpack(fd, "x.tar", directory, NULL, &error), &error, ERROR_INVALID,
-                     rows[i].message);
+        assert_error(archive_unpack(fd, "x.tar", directory, NULL, &error), &error, ERROR_INVALID, rows[i].message);
         assert_error(archive_list(fd, "x.tar", &names, &error), &error, ERROR_INVALID, rows[i].message);
         assert_int_equal(fs_tree_size(directory), 0);
         close(fd);
@@ -198,19 +197,17 @@ static void test_bomb(void **state)
     assert_int_equal(mkdir(out, 0755), 0);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     assert_true(fd >= 0);
-    assert_error(archive_unpack(fd, "bomb", out, NULL, &error), &error, ERROR_TOO_LARGE,
-                 "200 times its size");
+    assert_error(archive_unpack(fd, "bomb", out, NULL, &error), &error, ERROR_TOO_LARGE, "200 times its size");
     assert_true(fs_tree_size(out) < 100 * MIB);
-    assert_error(archive_read_file(fd, "bomb", "zeros", 5 * MIB, &content, &length, &error), &error,
-                 ERROR_TOO_LARGE, "more than");
+    assert_error(archive_read_file(fd, "bomb", "zeros", 5 * MIB, &content, &length, &error), &error, ERROR_TOO_LARGE,
+                 "more than");
     close(fd);
     test_directory_remove(directory);
 }
 
 static void test_not_an_archive(void **state)
 {
-    static const char *const texts[] = {"", "x", "hello world, this is no archive at all", "PK\3\4",
-                                        "PK\5\6"};
+    static const char *const texts[] = {"", "x", "hello world, this is no archive at all", "PK\3\4", "PK\5\6"};
     cleanup_error struct error error = ERROR_INIT;
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
@@ -285,8 +282,7 @@ static void test_zip_directory(void **state)
     assert_int_equal(summary.files, 9);
     unlink(link);
     assert_int_equal(symlink("/etc/hostname", link), 0);
-    assert_error(zip_from_directory(two, second, NULL, &error), &error, ERROR_INVALID,
-                 "out of the directory");
+    assert_error(zip_from_directory(two, second, NULL, &error), &error, ERROR_INVALID, "out of the directory");
 
     /* Another implementation agrees that it is a sound zip. */
     script = xasprintf("import sys, zipfile; z = zipfile.ZipFile('/proc/%d/fd/%d'); "
@@ -316,10 +312,10 @@ static void test_hostile_zip(void **state)
     assert_ok(zip_finish(zip, &error), &error);
     assert_ok(archive_read_file(fd, "x.zip", "xx/evil", 100, &content, &length, &error), &error);
     assert_int_equal(length, 7);
-    assert_error(archive_read_file(fd, "x.zip", "nothing", 100, &content, NULL, &error), &error,
-                 ERROR_NOT_FOUND, "no file nothing");
-    assert_error(archive_read_file(fd, "x.zip", "xx/evil", 6, &content, NULL, &error), &error,
-                 ERROR_TOO_LARGE, "more than 6");
+    assert_error(archive_read_file(fd, "x.zip", "nothing", 100, &content, NULL, &error), &error, ERROR_NOT_FOUND,
+                 "no file nothing");
+    assert_error(archive_read_file(fd, "x.zip", "xx/evil", 6, &content, NULL, &error), &error, ERROR_TOO_LARGE,
+                 "more than 6");
     lseek(fd, 0, SEEK_SET);
     assert_ok(fs_read_fd(fd, "zip", MIB, &bytes, &length, &error), &error);
     for (char *p = bytes; (p = memmem(p, length - (p - bytes), "xx/", 3));)

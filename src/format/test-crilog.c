@@ -62,11 +62,9 @@ static void test_parse_malformed(void **state)
     struct crilog_entry entry;
 
     for (size_t i = 0; i < ARRAY_SIZE(lines); i++)
-        assert_error(crilog_parse(lines[i], strlen(lines[i]), &entry, &error), &error, ERROR_CORRUPT,
-                     "CRI log");
+        assert_error(crilog_parse(lines[i], strlen(lines[i]), &entry, &error), &error, ERROR_CORRUPT, "CRI log");
     memset(endless, 'x', CRILOG_ENTRY_MAX);
-    assert_error(crilog_parse(endless, CRILOG_ENTRY_MAX, &entry, &error), &error, ERROR_CORRUPT,
-                 "no end of line");
+    assert_error(crilog_parse(endless, CRILOG_ENTRY_MAX, &entry, &error), &error, ERROR_CORRUPT, "no end of line");
     free(endless);
 }
 
@@ -103,13 +101,8 @@ static char *roundtrip(const char *text, size_t length, size_t piece, int *ret_p
 static void test_split(void **state)
 {
     static const size_t pieces[] = {1, 7, 4096, LIMIT_LOG_CHUNK, 1000000};
-    static const size_t lengths[] = {0,
-                                     1,
-                                     LIMIT_LOG_CHUNK - 1,
-                                     LIMIT_LOG_CHUNK,
-                                     LIMIT_LOG_CHUNK + 1,
-                                     2 * LIMIT_LOG_CHUNK,
-                                     3 * LIMIT_LOG_CHUNK + 5};
+    static const size_t lengths[] = {
+        0, 1, LIMIT_LOG_CHUNK - 1, LIMIT_LOG_CHUNK, LIMIT_LOG_CHUNK + 1, 2 * LIMIT_LOG_CHUNK, 3 * LIMIT_LOG_CHUNK + 5};
 
     for (size_t i = 0; i < ARRAY_SIZE(pieces); i++)
         for (size_t j = 0; j < ARRAY_SIZE(lengths); j++) {
@@ -124,8 +117,8 @@ static void test_split(void **state)
             back = roundtrip(text.data, text.length, pieces[i], &partial);
             assert_string_equal(back, text.data);
             if (partial != expected)
-                fail_msg("line of %zu in pieces of %zu: %d partial entries, expected %d", lengths[j],
-                         pieces[i], partial, expected);
+                fail_msg("line of %zu in pieces of %zu: %d partial entries, expected %d", lengths[j], pieces[i],
+                         partial, expected);
         }
 }
 

@@ -70,8 +70,7 @@ static void test_text(void **state)
     assert_string_equal(csv, "id,colour,size,y\n1,red,1.5,yes\n2,,,no\n3,\"b, c\",2.0,yes\n");
     assert_error(exported(tensors, NULL, export_libsvm, NULL, &error) ? 0 : -1, &error, ERROR_INVALID,
                  "'colour' is text");
-    assert_error(exported(tensors, "train", export_csv, NULL, &error) ? 0 : -1, &error, ERROR_NOT_FOUND,
-                 "it has none");
+    assert_error(exported(tensors, "train", export_csv, NULL, &error) ? 0 : -1, &error, ERROR_NOT_FOUND, "it has none");
 }
 
 static void test_parts(void **state)

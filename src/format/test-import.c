@@ -22,8 +22,7 @@ static char *render(int fd)
         strbuf_adds(&out, "]");
         tensor_count(tensor->rank, tensor->shape, &count);
         for (uint64_t k = 0; k < count; k++)
-            strbuf_addf(&out, " %.9g",
-                        tensor_value(tensor->dtype, content + file->data_offset + tensor->begin, k));
+            strbuf_addf(&out, " %.9g", tensor_value(tensor->dtype, content + file->data_offset + tensor->begin, k));
         strbuf_adds(&out, "\n");
     }
     return strbuf_detach(&out, NULL);
@@ -46,9 +45,7 @@ static void test_tensors(void **state)
         {{.separator = ";"}, BYTES("a;b\n1,5;2\n"), "x.a I32 [1] 0\nx U8 [1,1] 2\n"},
         {{.dtype = "float64"}, BYTES("a\n1\n"), "x F64 [1,1] 1\n"},
         {{0}, BYTES("{\"a\":1,\"v\":[2,3]}\n{\"v\":[4,null],\"a\":0.5}\n"), "x F32 [2,3] 1 2 3 0.5 4 nan\n"},
-        {{0},
-         BYTES("{\"a\":true,\"s\":\"b\"}\n{\"a\":false,\"s\":\"a\"}\n"),
-         "x.a I32 [2] 1 0\nx.s I32 [2] 1 0\n"},
+        {{0}, BYTES("{\"a\":true,\"s\":\"b\"}\n{\"a\":false,\"s\":\"a\"}\n"), "x.a I32 [2] 1 0\nx.s I32 [2] 1 0\n"},
         {{0},
          BYTES("1 1:0.5 3:2\n-1 2:4\n"),
          "x.indptr I64 [3] 0 2 3\ny I64 [2] 1 -1\nx.indices I32 [3] 0 2 1\nx.values F32 [3] 0.5 2 4\n"},
@@ -63,8 +60,7 @@ static void test_tensors(void **state)
         {{0}, BYTES("\0\0\x08\x01\0\0\0\x03\1\2\3"), "y U8 [3] 1 2 3\n"},
         {{0}, BYTES("\0\0\x0b\x02\0\0\0\1\0\0\0\2\xff\xfe\1\0"), "x I16 [1,2] -2 256\n"},
         {{0},
-         BYTES(
-             "\x93NUMPY\1\0\x39\0{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2)}\n\0\1\0\2\0\3\0\4"),
+         BYTES("\x93NUMPY\1\0\x39\0{'descr': '>i2', 'fortran_order': True, 'shape': (2, 2)}\n\0\1\0\2\0\3\0\4"),
          "data I16 [2,2] 1 3 2 4\n"},
     };
 
@@ -119,16 +115,12 @@ static void test_malformed(void **state)
         {{0}, BYTES("\0\0\x08\x01\0\0\0\x02\1\2\3"), "claims 2 bytes"},
         {{0}, BYTES("\0\0\x08\x02\0\0"), "ends"},
         {{0}, BYTES("\0\0\x08\x03\0\0\x27\x10\0\0\3\xe8\0\0\3\xe8 and 1 KB"), "claims 10000000000 bytes"},
-        {{0},
-         BYTES("\0\0\x08\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
-         "overflows"},
+        {{0}, BYTES("\0\0\x08\x04\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), "overflows"},
         {{.format = "idx"}, BYTES("\0\0\x0a\x01\0\0\0\1\1"), "not a type"},
         {{0}, BYTES("\x93NUMPY\1\0\xff"), "ends"},
         {{0}, BYTES("\x93NUMPY\7\0\x01\0 "), "version 7"},
         {{0}, BYTES("\x93NUMPY\2\0\xff\xff\xff\xff"), "claims a header"},
-        {{0},
-         BYTES("\x93NUMPY\1\0\x38\0{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"),
-         "run code"},
+        {{0}, BYTES("\x93NUMPY\1\0\x38\0{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"), "run code"},
         {{0}, BYTES("\x93NUMPY\1\0\x12\0{'descr': '<f8', }"), "missing"},
         {{0}, BYTES("\x10\0\0\x80\2\0\0\0{\"x\""), "claims a header"},
         {{0}, BYTES("PK\3\4 and nothing"), ""},
@@ -156,8 +148,9 @@ static bool has_note(const char *data, const char *text)
     size_t i;
 
     assert_ok(fd, &error);
-    json_array_foreach(json_object_get(schema, "notes"), i,
-                       note) if (strstr(json_string_value(note), text)) return true;
+    json_array_foreach(json_object_get(schema, "notes"), i, note)
+        if (strstr(json_string_value(note), text))
+            return true;
     return false;
 }
 
@@ -181,8 +174,7 @@ static void test_statistics(void **state)
     const json_t *column;
 
     /* More than one of the pieces in which they are computed, far from zero. */
-    strbuf_add(&npy,
-               BYTES("\x93NUMPY\1\0\x3b\0{'descr': '<f8', 'fortran_order': False, 'shape': (5000,)}\n"));
+    strbuf_add(&npy, BYTES("\x93NUMPY\1\0\x3b\0{'descr': '<f8', 'fortran_order': False, 'shape': (5000,)}\n"));
     for (int i = 0; i < 5000; i++) {
         double value = i == 7 ? NAN : 1e9 + i % 2;
 

@@ -54,7 +54,6 @@ static inline void assert_same_tensors(int fd_a, int fd_b)
         assert_string_equal(dtype_name(s->dtype), dtype_name(t->dtype));
         assert_int_equal(s->size, t->size);
         assert_memory_equal(s->shape, t->shape, s->rank * sizeof(*s->shape));
-        assert_memory_equal(bytes_a + a->data_offset + s->begin, bytes_b + b->data_offset + t->begin,
-                            s->size);
+        assert_memory_equal(bytes_a + a->data_offset + s->begin, bytes_b + b->data_offset + t->begin, s->size);
     }
 }

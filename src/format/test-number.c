@@ -114,20 +114,15 @@ static void test_random_reals(void **state)
             value = ldexp((double)(bits >> 11), -(int)(bits % 80));
         if (!isfinite(value))
             continue;
-        snprintf(text, sizeof(text),
-                 i % 3   ? "%.*g"
-                 : i % 2 ? "%.*e"
-                         : "%.*f",
-                 digits[i % ARRAY_SIZE(digits)], value);
+        snprintf(text, sizeof(text), i % 3 ? "%.*g" : i % 2 ? "%.*e" : "%.*f", digits[i % ARRAY_SIZE(digits)], value);
         expect_as_strtod(text);
     }
 }
 
 static void test_no_numbers(void **state)
 {
-    static const char *const texts[] = {"",      "-",   "+",    ".",   "-.",    "e5",  "1e", "1e+",
-                                        "1.2.3", "1-",  "0x10", "1 2", "nan",   "NaN", "in", "infi",
-                                        "1f",    "--1", "+-1",  "1,5", "1_000", "a"};
+    static const char *const texts[] = {"",    "-",   "+",   ".",  "-.",   "e5", "1e",  "1e+", "1.2.3", "1-",    "0x10",
+                                        "1 2", "nan", "NaN", "in", "infi", "1f", "--1", "+-1", "1,5",   "1_000", "a"};
     struct number number;
 
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++)

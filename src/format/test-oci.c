@@ -36,8 +36,8 @@ static struct digest build(const char *directory, const char *file, const char *
 {
     cleanup_error struct error error = ERROR_INIT;
     static const char *const entrypoint[] = {"/usr/bin/slipway", "gateway", NULL};
-    const struct oci_settings settings = {.name = "slipway/test:1", .architecture = "amd64", .entrypoint = entrypoint,
-                                          .port = "8480/tcp"};
+    const struct oci_settings settings = {
+        .name = "slipway/test:1", .architecture = "amd64", .entrypoint = entrypoint, .port = "8480/tcp"};
     cleanup_free char *tree = fs_join(directory, "tree"), *tar_path = fs_join(directory, tar_name);
     cleanup_close int fd = open(tar_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     cleanup_oci struct oci_image *image = oci_new(directory, &error);

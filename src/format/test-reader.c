@@ -67,8 +67,7 @@ static void test_read(void **state)
     assert_ok(reader_read(reader, buffer, 4, &error), &error);
     assert_memory_equal(buffer, "abcd", 4);
     assert_int_equal(reader_offset(reader), 4);
-    assert_error(reader_read(reader, buffer, 10, &error), &error, ERROR_INVALID,
-                 "ends at byte 6, 8 bytes early");
+    assert_error(reader_read(reader, buffer, 10, &error), &error, ERROR_INVALID, "ends at byte 6, 8 bytes early");
     assert_error(reader_skip(reader, UINT64_MAX, &error), &error, ERROR_INVALID, "cut short");
 }
 
@@ -78,11 +77,10 @@ static void test_gzip(void **state)
     char *directory = test_directory_new();
     cleanup_free char *path = fs_join(directory, "x.gz"), *cut = fs_join(directory, "cut.gz");
     cleanup_free char *bad = fs_join(directory, "bad.gz");
-    cleanup_free char *script = xasprintf(
-        "cd %s && seq 1 300000 | gzip > x.gz && seq 300001 300010 | gzip >> x.gz && "
-        "head -c 100000 x.gz > cut.gz && (head -c 50000 x.gz; head -c 1000 "
-        "/dev/zero; tail -c +51001 x.gz) > bad.gz",
-        directory);
+    cleanup_free char *script = xasprintf("cd %s && seq 1 300000 | gzip > x.gz && seq 300001 300010 | gzip >> x.gz && "
+                                          "head -c 100000 x.gz > cut.gz && (head -c 50000 x.gz; head -c 1000 "
+                                          "/dev/zero; tail -c +51001 x.gz) > bad.gz",
+                                          directory);
     const char *argv[] = {"sh", "-c", script, NULL};
     const char *const paths[] = {cut, bad};
     struct reader *reader = NULL;

@@ -94,8 +94,7 @@ static void test_malformed(void **state)
         size_t length;
 
         data = make(rows[i].header, rows[i].data_size, &length);
-        assert_error(safetensors_parse(data, length, "test", &file, &error), &error, ERROR_INVALID,
-                     rows[i].message);
+        assert_error(safetensors_parse(data, length, "test", &file, &error), &error, ERROR_INVALID, rows[i].message);
         assert_null(file);
     }
 }
@@ -109,11 +108,9 @@ static void test_claims(void **state)
 
     assert_error(safetensors_parse(data, 7, "test", &file, &error), &error, ERROR_INVALID, "too few");
     memset(data, 0xff, 8);
-    assert_error(safetensors_parse(data, sizeof(data), "test", &file, &error), &error, ERROR_INVALID,
-                 "limit");
+    assert_error(safetensors_parse(data, sizeof(data), "test", &file, &error), &error, ERROR_INVALID, "limit");
     memcpy(data, "\0\0\0\5\0\0\0\0", 8); /* 80 MiB */
-    assert_error(safetensors_parse(data, sizeof(data), "test", &file, &error), &error, ERROR_INVALID,
-                 "only 1024");
+    assert_error(safetensors_parse(data, sizeof(data), "test", &file, &error), &error, ERROR_INVALID, "only 1024");
 }
 
 static void test_write(void **state)

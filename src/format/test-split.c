@@ -5,9 +5,8 @@
 static void test_parse(void **state)
 {
     static const char *const bad[] = {
-        "",           "train", "train=1.5", "train=0.5,test=0.4", "train=0,test=1", "a=0.5,a=0.5",
-        "a=-1,b=2",   "=1",    "a=nan",     "a=0.5,b=0.5,",       "../x=1",         "a=0.5;b=0.5",
-        "a=0.5,b=0.6"};
+        "",      "train",        "train=1.5", "train=0.5,test=0.4", "train=0,test=1", "a=0.5,a=0.5", "a=-1,b=2", "=1",
+        "a=nan", "a=0.5,b=0.5,", "../x=1",    "a=0.5;b=0.5",        "a=0.5,b=0.6"};
     cleanup_error struct error error = ERROR_INIT;
     cleanup_split_plan struct split_plan plan = {.count = 0};
 

@@ -44,8 +44,7 @@ static void test_sizes(void **state)
     /* Below, at and far above what is kept in memory; the buffer also begins smaller than it may become. */
     static const struct {
         size_t memory, length;
-    } rows[] = {{1, 5},     {100, 0},      {100, 99},      {100, 100},
-                {100, 101}, {100, 100000}, {65536, 65535}, {65536, 300000}};
+    } rows[] = {{1, 5}, {100, 0}, {100, 99}, {100, 100}, {100, 101}, {100, 100000}, {65536, 65535}, {65536, 300000}};
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
         for (size_t piece = 1; piece <= 700; piece += 233) {

@@ -38,8 +38,8 @@
  * Each side has an eventfd that the other writes. Before it sleeps a side stores in `asleep` a number other than
  * 0 and than the last, and looks at its ring once more; awake it stores 0. The other side writes the eventfd
  * after publishing where it sees a number that it did not wake before (both sequentially consistent): once for
- * each sleep, however much it publishes. The gateway also wakes a sleeping worker after it took a completion in `big`. No
- * side ever spins.
+ * each sleep, however much it publishes. The gateway also wakes a sleeping worker after it took a completion in `big`.
+ * No side ever spins.
  */
 #pragma once
 

@@ -156,15 +156,10 @@ static json_t *build(struct source *source, yaml_event_t *event, unsigned depth)
         return NULL;
     }
     switch (event->type) {
-    case YAML_SCALAR_EVENT:
-        return build_scalar(source, event);
-    case YAML_SEQUENCE_START_EVENT:
-        return build_sequence(source, depth + 1);
-    case YAML_MAPPING_START_EVENT:
-        return build_mapping(source, depth + 1);
-    default:
-        refuse(source, &event->start_mark, "not a value");
-        return NULL;
+    case YAML_SCALAR_EVENT: return build_scalar(source, event);
+    case YAML_SEQUENCE_START_EVENT: return build_sequence(source, depth + 1);
+    case YAML_MAPPING_START_EVENT: return build_mapping(source, depth + 1);
+    default: refuse(source, &event->start_mark, "not a value"); return NULL;
     }
 }
 
@@ -179,11 +174,9 @@ static json_t *build_stream(struct source *source)
         if (next_event(source, &event) < 0)
             return NULL;
         switch (event.type) {
-        case YAML_STREAM_END_EVENT:
-            return value ? steal_ptr(value) : json_null();
+        case YAML_STREAM_END_EVENT: return value ? steal_ptr(value) : json_null();
         case YAML_STREAM_START_EVENT:
-        case YAML_DOCUMENT_END_EVENT:
-            break;
+        case YAML_DOCUMENT_END_EVENT: break;
         case YAML_DOCUMENT_START_EVENT:
             if (value) {
                 refuse(source, &event.start_mark, "there is more than one document");

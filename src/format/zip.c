@@ -142,13 +142,11 @@ static int entry_begin(struct zip *zip, struct entry *entry, const char *name, s
     return 0;
 }
 
-static int entry_write(struct zip *zip, struct entry *entry, const void *data, size_t length,
-                       struct error *error)
+static int entry_write(struct zip *zip, struct entry *entry, const void *data, size_t length, struct error *error)
 {
     if (zip->summary.bytes + length > LIMIT_CODE)
         return error_set(error, ERROR_TOO_LARGE,
-                         "the files have more than %" PRIu64
-                         " bytes; leave out what is not code (.slipwayignore)",
+                         "the files have more than %" PRIu64 " bytes; leave out what is not code (.slipwayignore)",
                          (uint64_t)LIMIT_CODE);
     if (write_at(zip, data, length, zip->length, error) < 0)
         return -1;
@@ -159,8 +157,7 @@ static int entry_write(struct zip *zip, struct entry *entry, const void *data, s
     return 0;
 }
 
-static int entry_end(struct zip *zip, const struct entry *entry, const char *name, bool executable,
-                     struct error *error)
+static int entry_end(struct zip *zip, const struct entry *entry, const char *name, bool executable, struct error *error)
 {
     size_t name_length = strlen(name);
     char header[CENTRAL_SIZE], *p;
@@ -184,8 +181,7 @@ static int entry_end(struct zip *zip, const struct entry *entry, const char *nam
     return 0;
 }
 
-int zip_add(struct zip *zip, const char *name, const void *data, size_t length, bool executable,
-            struct error *error)
+int zip_add(struct zip *zip, const char *name, const void *data, size_t length, bool executable, struct error *error)
 {
     struct entry entry;
 
@@ -300,8 +296,7 @@ static int walk_entry(struct walk *walk, const char *name, struct error *error)
     if (S_ISLNK(st.st_mode) && check_link(walk, name, error) < 0)
         return -1;
     if (!S_ISLNK(st.st_mode) && !S_ISREG(st.st_mode))
-        return error_set(error, ERROR_INVALID,
-                         "%s is neither a file nor a directory; name it in .slipwayignore", name);
+        return error_set(error, ERROR_INVALID, "%s is neither a file nor a directory; name it in .slipwayignore", name);
     if (walk->names.count >= MAX_ENTRIES)
         return error_set(error, ERROR_TOO_LARGE, "more than %d files in the directory", MAX_ENTRIES);
     strvec_push(&walk->names, name);
@@ -342,8 +337,7 @@ static int load_ignore(struct walk *walk, struct error *error)
     return 0;
 }
 
-static int add_file(struct zip *zip, int directory_fd, const char *path, const char *name,
-                    struct error *error)
+static int add_file(struct zip *zip, int directory_fd, const char *path, const char *name, struct error *error)
 {
     cleanup_close int fd = openat(directory_fd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     struct stat st;
@@ -355,8 +349,7 @@ static int add_file(struct zip *zip, int directory_fd, const char *path, const c
     return zip_add_fd(zip, name, fd, st.st_mode & S_IXUSR, error);
 }
 
-int zip_from_directory(const char *directory, int fd, struct archive_summary *ret_summary,
-                       struct error *error)
+int zip_from_directory(const char *directory, int fd, struct archive_summary *ret_summary, struct error *error)
 {
     CLEANUP(walk_release) struct walk walk = {.root_fd = -1, .ignore = IGNORE_INIT, .names = STRVEC_INIT};
     cleanup_zip struct zip *zip = zip_new(fd);

@@ -10,9 +10,9 @@
 #include <stdint.h>
 #include "util/error.h"
 
-#define AUTH_NEGATIVE_MS   5000 /* a bad token is refused without asking again */
-#define AUTH_TIMEOUT_MS    5000 /* of an introspection */
-#define AUTH_MAX_PENDING   1000 /* introspections at a time; beyond: 503 */
+#define AUTH_NEGATIVE_MS 5000 /* a bad token is refused without asking again */
+#define AUTH_TIMEOUT_MS  5000 /* of an introspection */
+#define AUTH_MAX_PENDING 1000 /* introspections at a time; beyond: 503 */
 
 struct bearer;
 struct call;

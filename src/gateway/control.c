@@ -205,11 +205,8 @@ static const struct {
     const char *name;
     op_fn fn;
 } ops[] = {
-    {"listener", op_listener},
-    {"configure", op_configure},
-    {"status", op_status},
-    {"revoke", op_revoke},
-    {"flush", op_revoke},
+    {"listener", op_listener}, {"configure", op_configure}, {"status", op_status},
+    {"revoke", op_revoke},     {"flush", op_revoke},
 };
 
 static int run_op(struct control *control, const json_t *request, json_t *reply, struct error *error)
@@ -236,8 +233,8 @@ static void take_line(struct control *control, const char *line, size_t length)
     if (request && run_op(control, request, reply, &error) == 0)
         json_set_bool(reply, "ok", true);
     else
-        json_object_set_new(reply, "error", json_build("{s:s, s:s}", "code", error_code_name(error.code), "message",
-                                                       error.message));
+        json_object_set_new(reply, "error",
+                            json_build("{s:s, s:s}", "code", error_code_name(error.code), "message", error.message));
     send_line(control, reply);
 }
 

@@ -24,7 +24,7 @@
 struct gateway_options {
     const char *directory;
     const char *const *listen;  /* addresses, ended by NULL; "fd:7": a listening socket that was
-                                 * inherited; it is served from the first configure on */
+                                * inherited; it is served from the first configure on */
     const char *unix_path;      /* also listen there; NULL: not */
     const char *certificate, *key;
     const char *introspect;     /* "unix:/path", "http://host:port/path"; NULL: only public endpoints work */

@@ -236,8 +236,7 @@ static int find_target(struct loop_request *request, struct target *target)
     if (target->surface->takes_model) {
         size_t begin = strlen(target->surface->prefix), end = strlen(path) - strlen(target->surface->suffix);
 
-        if (begin >= end ||
-            !take_model(path + begin, end - begin, target->surface->codec != &predict_codec, target))
+        if (begin >= end || !take_model(path + begin, end - begin, target->surface->codec != &predict_codec, target))
             return 404;
         if (!target->version && loop_request_query(request, "version"))
             target->version = xstrdup(loop_request_query(request, "version"));
@@ -270,7 +269,8 @@ static void refuse_path(struct loop_request *request, int status)
     cleanup_free char *message = NULL;
 
     if (status == 405)
-        message = xasprintf("%.20s is not a method of %.200s", loop_request_method(request), loop_request_path(request));
+        message = xasprintf("%.20s is not a method of %.200s", loop_request_method(request),
+                            loop_request_path(request));
     else
         message = xasprintf("there is no %.200s", loop_request_path(request));
     refuse(request, status, status == 405 ? ERROR_INVALID : ERROR_NOT_FOUND, message);

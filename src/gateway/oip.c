@@ -109,8 +109,7 @@ static int add_values(struct strbuf *frame, const struct input *input, const jso
     size_t i;
 
     if (json_is_array(value)) {
-        json_array_foreach(value, i, item)
-        {
+        json_array_foreach(value, i, item) {
             if (add_values(frame, input, item, left, error) < 0)
                 return -1;
         }
@@ -142,7 +141,8 @@ static int read_input(const json_t *item, struct input *input, struct error *err
 
     input->name = json_string_value(json_object_get(item, "name"));
     if (!input->name || strlen(input->name) >= FRAME_NAME)
-        return error_set(error, ERROR_INVALID, "an input has no 'name', or one longer than %d characters", FRAME_NAME - 1);
+        return error_set(error, ERROR_INVALID, "an input has no 'name', or one longer than %d characters",
+                         FRAME_NAME - 1);
     input->type = type ? frame_type_parse(type) : -1;
     if (input->type < 0)
         return error_set(error, ERROR_INVALID, "input '%s' has datatype '%s', which is none of the protocol's",
@@ -151,8 +151,7 @@ static int read_input(const json_t *item, struct input *input, struct error *err
         return error_set(error, ERROR_INVALID, "input '%s' needs a 'shape' of at most %d dimensions", input->name,
                          FRAME_RANK);
     input->rank = (uint32_t)json_array_size(shape);
-    json_array_foreach(shape, i, n)
-    {
+    json_array_foreach(shape, i, n) {
         if (!json_is_integer(n))
             return error_set(error, ERROR_INVALID, "input '%s': dimensions are integers", input->name);
         input->shape[i] = json_integer_value(n);
@@ -217,8 +216,7 @@ static int take_wishes(struct call *call, const json_t *request, struct error *e
         return 0;
     if (!json_is_array(outputs))
         return error_set(error, ERROR_INVALID, "'outputs' is an array");
-    json_array_foreach(outputs, i, item)
-    {
+    json_array_foreach(outputs, i, item) {
         if (!json_is_string(json_object_get(item, "name")))
             return error_set(error, ERROR_INVALID, "an output has no 'name'");
     }
@@ -250,8 +248,7 @@ static int decode_json(struct call *call, const char *text, size_t length, struc
     if (take_wishes(call, request, error) < 0)
         return -1;
     frame_begin(&frame, (uint32_t)json_array_size(inputs));
-    json_array_foreach(inputs, i, item)
-    {
+    json_array_foreach(inputs, i, item) {
         if (add_input(&frame, (uint32_t)i, item, &tail, error) < 0)
             return -1;
     }
@@ -367,8 +364,8 @@ static json_t *values_of(const char *frame, const struct frame_entry *entry, str
             value = read_value(entry->type, at);
         }
         if (!value) {
-            error_set(error, ERROR_INTERNAL, "output '%s' has a value that JSON cannot express; ask for it in binary form",
-                      entry->name);
+            error_set(error, ERROR_INTERNAL,
+                      "output '%s' has a value that JSON cannot express; ask for it in binary form", entry->name);
             return NULL;
         }
         json_array_append_new(values, value);
@@ -428,8 +425,7 @@ static int add_outputs(const struct wishes *wishes, json_t *outputs, struct strb
         }
         return 0;
     }
-    json_array_foreach(wishes->outputs, i, wish)
-    {
+    json_array_foreach(wishes->outputs, i, wish) {
         const char *name = json_get_string(wish, "name", "");
         const struct frame_entry *entry = find_output(frame, name);
         bool binary = json_get_bool(json_object_get(wish, "parameters"), "binary_data", wishes->binary_default);
@@ -462,7 +458,8 @@ static void send_reply(struct call *call, const json_t *reply, const struct strb
         n = packed_length;
         loop_request_add_header(call->request, "Content-Encoding", deflate_form_name(form));
     }
-    loop_request_reply_take(call->request, 200, tail->length ? "application/octet-stream" : "application/json", body, n);
+    loop_request_reply_take(call->request, 200, tail->length ? "application/octet-stream" : "application/json", body,
+                            n);
 }
 
 static int encode(struct call *call, const char *body, size_t length, struct error *error)
@@ -562,8 +559,7 @@ static json_t *config_tensors(json_t *tensors)
     json_t *list = json_array(), *item;
     size_t i;
 
-    json_array_foreach(given, i, item)
-    {
+    json_array_foreach(given, i, item) {
         json_t *shape = json_object_get(item, "shape");
 
         json_array_append_new(list, json_build("{s:s, s:s++, s:o}", "name", json_get_string(item, "name", ""),

@@ -31,7 +31,7 @@ static int encode(struct call *call, const char *body, size_t length, struct err
 static void fail(struct loop_request *request, int status, enum error_code code, const char *message)
 {
     cleanup_json json_t *reply = json_build("{s:{s:s, s:o}}", "error", "code", error_code_name(code), "message",
-                                             json_string_lossy(message));
+                                            json_string_lossy(message));
     char *text = json_text(reply);
 
     loop_request_reply_take(request, status, "application/json", text, strlen(text));

@@ -8,7 +8,6 @@
 #include "gateway/ring.h"
 #include "util/xalloc.h"
 
-
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010 /* Linux 5.1; younger than some C libraries */
 #endif
@@ -57,8 +56,8 @@ int ring_new(uint64_t arena, uint64_t big, struct ring **ret_ring, struct error 
     for (size_t i = ring->n_pages; i % 64; i++)
         ring->pages[i / 64] |= UINT64_C(1) << (i % 64);
 
-    if (make_memory("slipway-requests", ring->requests_size, &ring->fds[WIRE_FD_REQUESTS],
-                    (void **)&ring->requests, error) < 0 ||
+    if (make_memory("slipway-requests", ring->requests_size, &ring->fds[WIRE_FD_REQUESTS], (void **)&ring->requests,
+                    error) < 0 ||
         make_memory("slipway-answers", ring->answers_size, &ring->fds[WIRE_FD_ANSWERS], (void **)&ring->answers,
                     error) < 0 ||
         seal(ring, error) < 0)
@@ -273,8 +272,7 @@ bool ring_sleep(struct ring *ring)
 
 bool ring_has_news(const struct ring *ring)
 {
-    return atomic_load_explicit(&ring->answers->complete_tail, memory_order_relaxed) != ring->taken ||
-           ring->complaint;
+    return atomic_load_explicit(&ring->answers->complete_tail, memory_order_relaxed) != ring->taken || ring->complaint;
 }
 
 void ring_abandon(struct ring *ring, int slot)

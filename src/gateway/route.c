@@ -24,7 +24,8 @@ static const struct schema_field route_fields[] = {
     {"inputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
     {"outputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
     {"concurrency", SCHEMA_INTEGER, .min = 0, .max = WIRE_SLOTS},
-    {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema, .max = LIMIT_REPLICAS},
+    {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema,
+     .max = LIMIT_REPLICAS},
     {},
 };
 static const struct schema route_schema = {"GatewayRoute", route_fields};
@@ -52,7 +53,8 @@ static const struct schema_field endpoint_fields[] = {
 static const struct schema endpoint_schema = {"GatewayEndpoint", endpoint_fields};
 
 static const struct schema_field configuration_fields[] = {
-    {"endpoints", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &endpoint_schema, .max = LIMIT_ENDPOINTS},
+    {"endpoints", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &endpoint_schema,
+     .max = LIMIT_ENDPOINTS},
     {},
 };
 static const struct schema configuration_schema = {"GatewayConfiguration", configuration_fields, .open = true};
@@ -154,23 +156,20 @@ int routes_check(const json_t *configuration, struct error *error)
 
     if (schema_check(&configuration_schema, configuration, error) < 0)
         return -1;
-    json_array_foreach(json_object_get(configuration, "endpoints"), i, endpoint)
-    {
+    json_array_foreach(json_object_get(configuration, "endpoints"), i, endpoint) {
         cleanup_map struct map versions = MAP_INIT(NULL);
         const char *name = json_get_string(endpoint, "name", NULL);
 
         if (map_get(&names, name))
             return error_set(error, ERROR_INVALID, "endpoint %s is there twice", name);
         map_put(&names, name, endpoint);
-        json_array_foreach(json_object_get(endpoint, "routes"), j, route)
-        {
+        json_array_foreach(json_object_get(endpoint, "routes"), j, route) {
             const char *version = json_get_string(route, "version", NULL);
 
             if (map_get(&versions, version))
                 return error_set(error, ERROR_INVALID, "endpoint %s has two routes to version %s", name, version);
             map_put(&versions, version, route);
-            json_array_foreach(json_object_get(route, "replicas"), k, replica)
-            {
+            json_array_foreach(json_object_get(route, "replicas"), k, replica) {
                 const char *id = json_get_string(replica, "id", NULL);
 
                 if (!id_is_valid(id))
@@ -343,8 +342,7 @@ static bool is_wished(const json_t *configuration, const char *name)
     json_t *endpoint;
     size_t i;
 
-    json_array_foreach(json_object_get(configuration, "endpoints"), i, endpoint)
-    {
+    json_array_foreach(json_object_get(configuration, "endpoints"), i, endpoint) {
         if (!strcmp(json_get_string(endpoint, "name", ""), name))
             return true;
     }

@@ -172,10 +172,14 @@ static void add_auth(const struct auth_stats *auth, struct strbuf *text)
         const char *flow;
         uint64_t value;
     } rows[] = {
-        {"requests", auth->requests},         {"no_token", auth->no_token},
-        {"bad_token", auth->bad_token},       {"forbidden", auth->forbidden},
-        {"cache_hits", auth->cache_hits},     {"introspections", auth->introspections},
-        {"introspection_failures", auth->introspection_failures}, {"reached_model", auth->reached_model},
+        {"requests", auth->requests},
+        {"no_token", auth->no_token},
+        {"bad_token", auth->bad_token},
+        {"forbidden", auth->forbidden},
+        {"cache_hits", auth->cache_hits},
+        {"introspections", auth->introspections},
+        {"introspection_failures", auth->introspection_failures},
+        {"reached_model", auth->reached_model},
     };
 
     add_head(text, "slipway_auth_flow_total", "counter", "flows of authorisation");

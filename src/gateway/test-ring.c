@@ -17,8 +17,8 @@ static struct wire_completion work(struct ring *ring, const char *answer)
 {
     uint32_t head = atomic_load(&ring->answers->submit_head);
     const struct wire_submission *entry = &ring->requests->submissions[head % WIRE_SLOTS];
-    struct wire_completion completion = {.slot = entry->slot, .generation = entry->generation,
-                                         .length = strlen(answer)};
+    struct wire_completion completion = {
+        .slot = entry->slot, .generation = entry->generation, .length = strlen(answer)};
 
     atomic_store(&ring->answers->submit_head, head + 1);
     memcpy((char *)ring->answers + ring->answer_offset + entry->slot * RING_STRIDE, answer, strlen(answer));
@@ -87,7 +87,8 @@ static void test_bodies_share_the_arena(void **state)
 {
     cleanup_ring struct ring *ring = ring_with(0);
     static char large[ARENA];
-    struct ring_call whole = call_of(large, ARENA), half = call_of(large, ARENA / 2), more = call_of(large, ARENA / 2 + 1);
+    struct ring_call whole = call_of(large, ARENA), half = call_of(large, ARENA / 2),
+                     more = call_of(large, ARENA / 2 + 1);
     struct ring_answer answer;
 
     assert_int_equal(ring_submit(ring, &whole), 0);

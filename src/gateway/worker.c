@@ -284,9 +284,7 @@ static void take_message(struct worker *worker, const struct wire_message *messa
         return;
     }
     switch (message->type) {
-    case WIRE_HELLO:
-        take_hello(worker, message);
-        return;
+    case WIRE_HELLO: take_hello(worker, message); return;
     case WIRE_READY:
         if (!worker->replica || worker->replica->phase != REPLICA_WARMING)
             break;
@@ -299,8 +297,7 @@ static void take_message(struct worker *worker, const struct wire_message *messa
         snprintf(why, sizeof(why), "failed to start: %s", message->text);
         drop(worker, "failed", utf8_repair(why), true);
         return;
-    default:
-        break;
+    default: break;
     }
     worker_kill(worker, "sent a message that was not expected");
 }

@@ -50,7 +50,8 @@ static int wait_for(struct stream *stream, short events, int timeout_ms, struct 
     if (atomic_load(&stream->client->cancelled))
         return error_set(error, ERROR_CANCELLED, "the request was cancelled");
     if (n == 0)
-        return error_set(error, ERROR_TIMEOUT, "nothing came from %s for %d s", stream->client->shown, timeout_ms / 1000);
+        return error_set(error, ERROR_TIMEOUT, "nothing came from %s for %d s", stream->client->shown,
+                         timeout_ms / 1000);
     return 0;
 }
 

@@ -31,8 +31,10 @@ static int check_url(const char *url, struct error *error)
 {
     if (strncmp(url, "unix:/", 6) == 0 || strncmp(url, "http://", 7) == 0 || strncmp(url, "https://", 8) == 0)
         return 0;
-    return error_set(error, ERROR_INVALID, "'%.200s' is no URL of a daemon; write http://HOST:PORT, https://HOST:PORT "
-                                           "or unix:/PATH", url);
+    return error_set(error, ERROR_INVALID,
+                     "'%.200s' is no URL of a daemon; write http://HOST:PORT, https://HOST:PORT "
+                     "or unix:/PATH",
+                     url);
 }
 
 int http_client_new(const struct http_client_options *options, struct http_client **ret_client, struct error *error)
@@ -145,8 +147,7 @@ int client_failed(struct http_client *client, CURLcode code, const char *detail,
     switch (code) {
     case CURLE_COULDNT_CONNECT:
         return error_set(error, ERROR_UNAVAILABLE, "nobody listens on %s", client->unix_path ?: client->shown);
-    case CURLE_OPERATION_TIMEDOUT:
-        return error_set(error, ERROR_TIMEOUT, "no answer from %s in time", client->shown);
+    case CURLE_OPERATION_TIMEDOUT: return error_set(error, ERROR_TIMEOUT, "no answer from %s in time", client->shown);
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
         return error_set(error, ERROR_UNAVAILABLE, "the certificate of %s is not trusted: %s", client->shown, detail);
@@ -160,26 +161,17 @@ int client_failed(struct http_client *client, CURLcode code, const char *detail,
 static enum error_code code_of_status(long status)
 {
     switch (status) {
-    case 401:
-        return ERROR_UNAUTHENTICATED;
-    case 403:
-        return ERROR_FORBIDDEN;
-    case 404:
-        return ERROR_NOT_FOUND;
-    case 409:
-        return ERROR_CONFLICT;
+    case 401: return ERROR_UNAUTHENTICATED;
+    case 403: return ERROR_FORBIDDEN;
+    case 404: return ERROR_NOT_FOUND;
+    case 409: return ERROR_CONFLICT;
     case 413:
-    case 431:
-        return ERROR_TOO_LARGE;
-    case 429:
-        return ERROR_RATE_LIMITED;
+    case 431: return ERROR_TOO_LARGE;
+    case 429: return ERROR_RATE_LIMITED;
     case 502:
-    case 503:
-        return ERROR_UNAVAILABLE;
-    case 504:
-        return ERROR_TIMEOUT;
-    default:
-        return status < 500 ? ERROR_INVALID : ERROR_INTERNAL;
+    case 503: return ERROR_UNAVAILABLE;
+    case 504: return ERROR_TIMEOUT;
+    default: return status < 500 ? ERROR_INVALID : ERROR_INTERNAL;
     }
 }
 
@@ -274,8 +266,7 @@ static int rewind_body(void *userdata, curl_off_t offset, int origin)
 {
     struct transfer *transfer = userdata;
 
-    if (offset != 0 || origin != SEEK_SET ||
-        lseek(transfer->in_fd, -(off_t)transfer->done, SEEK_CUR) < 0)
+    if (offset != 0 || origin != SEEK_SET || lseek(transfer->in_fd, -(off_t)transfer->done, SEEK_CUR) < 0)
         return CURL_SEEKFUNC_CANTSEEK;
     transfer->done = 0;
     return CURL_SEEKFUNC_OK;
@@ -316,7 +307,8 @@ static struct curl_slist *make_headers(const struct transfer *transfer)
     if (transfer->in_fd >= 0)
         headers = curl_slist_append(headers, "Content-Type: application/octet-stream");
     else if (transfer->send)
-        headers = curl_slist_append(headers, transfer->send_type ? transfer->send_type : "Content-Type: application/json");
+        headers = curl_slist_append(headers,
+                                    transfer->send_type ? transfer->send_type : "Content-Type: application/json");
     return headers;
 }
 
@@ -376,10 +368,7 @@ static int parse_reply(struct transfer *transfer, json_t **ret_reply, struct err
     return 0;
 }
 
-#define TRANSFER_INIT(client_)                                                                               \
-    {                                                                                                        \
-        .client = (client_), .reply = STRBUF_INIT(LIMIT_HTTP_REPLY), .out_fd = -1, .in_fd = -1               \
-    }
+#define TRANSFER_INIT(client_) {.client = (client_), .reply = STRBUF_INIT(LIMIT_HTTP_REPLY), .out_fd = -1, .in_fd = -1}
 
 static void transfer_release(struct transfer *transfer)
 {
@@ -478,20 +467,11 @@ char *http_path(const char *format, ...)
             continue;
         }
         switch (*++p) {
-        case 's':
-            add_encoded(&path, va_arg(args, const char *), false);
-            break;
-        case 'p':
-            add_encoded(&path, va_arg(args, const char *), true);
-            break;
-        case 'd':
-            strbuf_addf(&path, "%lld", (long long)va_arg(args, int64_t));
-            break;
-        case '%':
-            strbuf_addc(&path, '%');
-            break;
-        default:
-            abort();
+        case 's': add_encoded(&path, va_arg(args, const char *), false); break;
+        case 'p': add_encoded(&path, va_arg(args, const char *), true); break;
+        case 'd': strbuf_addf(&path, "%lld", (long long)va_arg(args, int64_t)); break;
+        case '%': strbuf_addc(&path, '%'); break;
+        default: abort();
         }
     }
     va_end(args);

@@ -33,8 +33,7 @@ struct http_client_options {
     int timeout_ms;      /* without a byte in either direction; 0: 600,000, because a handler may work for long */
 };
 
-int http_client_new(const struct http_client_options *options, struct http_client **ret_client,
-                    struct error *error);
+int http_client_new(const struct http_client_options *options, struct http_client **ret_client, struct error *error);
 struct http_client *http_client_free(struct http_client *client);
 DEFINE_CLEANUP(struct http_client *, http_client_free)
 #define cleanup_http_client CLEANUP(http_client_free_cleanup)

@@ -279,11 +279,10 @@ static int check_value(const struct http_query_row *row, const char *text, struc
         return 0;
     case SCHEMA_BOOLEAN:
         if (*text && strcmp(text, "true") && strcmp(text, "false") && strcmp(text, "1") && strcmp(text, "0"))
-            return error_set(error, ERROR_INVALID, "query parameter '%s' must be true or false, not '%.80s'",
-                             row->name, text);
+            return error_set(error, ERROR_INVALID, "query parameter '%s' must be true or false, not '%.80s'", row->name,
+                             text);
         return 0;
-    default:
-        break;
+    default: break;
     }
     if (row->values) {
         cleanup_strbuf struct strbuf allowed = STRBUF_INIT(LIMIT_DESCRIPTION);

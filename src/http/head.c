@@ -17,9 +17,9 @@ size_t head_end(const char *data, size_t length, size_t from)
 static bool is_token(unsigned char c)
 {
     static const bool table[256] = {
-        ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1, ['&'] = 1, ['\''] = 1, ['*'] = 1, ['+'] = 1,
-        ['-'] = 1, ['.'] = 1, ['^'] = 1, ['_'] = 1, ['`'] = 1, ['|'] = 1, ['~'] = 1,
-        ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
+        ['!'] = 1, ['#'] = 1, ['$'] = 1, ['%'] = 1,         ['&'] = 1,         ['\''] = 1,
+        ['*'] = 1, ['+'] = 1, ['-'] = 1, ['.'] = 1,         ['^'] = 1,         ['_'] = 1,
+        ['`'] = 1, ['|'] = 1, ['~'] = 1, ['0' ... '9'] = 1, ['A' ... 'Z'] = 1, ['a' ... 'z'] = 1,
     };
 
     return table[c];
@@ -129,8 +129,9 @@ static const struct {
     int (*take)(struct head *head, const char *value, struct error *error);
 } known[] = {
 #define ROW(name, fn) {name, sizeof(name) - 1, fn}
-    ROW("Content-Length", take_length), ROW("Transfer-Encoding", take_encoding), ROW("Connection", take_connection),
-    ROW("Expect", take_expect), ROW("Authorization", take_authorization), ROW("Content-Type", take_content_type),
+    ROW("Content-Length", take_length),       ROW("Transfer-Encoding", take_encoding),
+    ROW("Connection", take_connection),       ROW("Expect", take_expect),
+    ROW("Authorization", take_authorization), ROW("Content-Type", take_content_type),
 #undef ROW
 };
 
@@ -209,8 +210,19 @@ const char *head_get(const struct head *head, const char *name)
 
 /* -- chunked bodies -- */
 
-enum { CHUNK_SIZE, CHUNK_SIZE_MORE, CHUNK_EXTENSION, CHUNK_SIZE_LF, CHUNK_DATA, CHUNK_CR, CHUNK_LF, TRAILER, TRAILER_LINE,
-       TRAILER_LF, LAST_LF };
+enum {
+    CHUNK_SIZE,
+    CHUNK_SIZE_MORE,
+    CHUNK_EXTENSION,
+    CHUNK_SIZE_LF,
+    CHUNK_DATA,
+    CHUNK_CR,
+    CHUNK_LF,
+    TRAILER,
+    TRAILER_LINE,
+    TRAILER_LF,
+    LAST_LF
+};
 
 #define CHUNK_OVERHEAD (16 * 1024) /* bytes of extensions and trailers */
 
@@ -249,15 +261,9 @@ static int step(struct chunks *chunks, char c)
         if (c == '\r')
             chunks->state = CHUNK_SIZE_LF;
         return c == '\r' || is_value((unsigned char)c) ? 0 : -1;
-    case CHUNK_SIZE_LF:
-        chunks->state = chunks->left ? CHUNK_DATA : TRAILER;
-        return c == '\n' ? 0 : -1;
-    case CHUNK_CR:
-        chunks->state = CHUNK_LF;
-        return c == '\r' ? 0 : -1;
-    case CHUNK_LF:
-        chunks->state = CHUNK_SIZE;
-        return c == '\n' ? 0 : -1;
+    case CHUNK_SIZE_LF: chunks->state = chunks->left ? CHUNK_DATA : TRAILER; return c == '\n' ? 0 : -1;
+    case CHUNK_CR: chunks->state = CHUNK_LF; return c == '\r' ? 0 : -1;
+    case CHUNK_LF: chunks->state = CHUNK_SIZE; return c == '\n' ? 0 : -1;
     case TRAILER:
         chunks->state = c == '\r' ? LAST_LF : TRAILER_LINE;
         return c == '\r' || is_token((unsigned char)c) ? 0 : -1;
@@ -265,12 +271,8 @@ static int step(struct chunks *chunks, char c)
         if (c == '\r')
             chunks->state = TRAILER_LF;
         return c == '\r' || is_value((unsigned char)c) ? 0 : -1;
-    case TRAILER_LF:
-        chunks->state = TRAILER;
-        return c == '\n' ? 0 : -1;
-    default: /* LAST_LF */
-        chunks->done = true;
-        return c == '\n' ? 0 : -1;
+    case TRAILER_LF: chunks->state = TRAILER; return c == '\n' ? 0 : -1;
+    default: /* LAST_LF */ chunks->done = true; return c == '\n' ? 0 : -1;
     }
 }
 

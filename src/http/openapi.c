@@ -8,11 +8,8 @@
 #include "util/xalloc.h"
 
 static const char *const scope_names[] = {
-    [SCOPE_NONE] = "none",
-    [SCOPE_INTROSPECT] = "introspect",
-    [SCOPE_VIEW] = "view",
-    [SCOPE_DEVELOP] = "develop",
-    [SCOPE_ADMIN] = "admin",
+    [SCOPE_NONE] = "none",       [SCOPE_INTROSPECT] = "introspect", [SCOPE_VIEW] = "view",
+    [SCOPE_DEVELOP] = "develop", [SCOPE_ADMIN] = "admin",
 };
 
 static const struct schema_field error_fields[] = {
@@ -83,14 +80,10 @@ static json_t *query_schema(const struct http_query_row *row)
     json_t *schema, *values;
 
     switch (row->type) {
-    case SCHEMA_INTEGER:
-        return json_build("{s:s}", "type", "integer");
-    case SCHEMA_NUMBER:
-        return json_build("{s:s}", "type", "number");
-    case SCHEMA_BOOLEAN:
-        return json_build("{s:s}", "type", "boolean");
-    default:
-        break;
+    case SCHEMA_INTEGER: return json_build("{s:s}", "type", "integer");
+    case SCHEMA_NUMBER: return json_build("{s:s}", "type", "number");
+    case SCHEMA_BOOLEAN: return json_build("{s:s}", "type", "boolean");
+    default: break;
     }
     schema = json_build("{s:s}", "type", "string");
     if (row->values) {
@@ -131,16 +124,16 @@ static json_t *request_body(const struct http_route *route, json_t *schemas)
         json_decref(schema);
         return json_build("{s:b, s:o}", "required", 1, "content", content("application/octet-stream", binary_schema()));
     }
-    return json_build("{s:o}", "content",
-                      content(route->body == HTTP_BODY_FORM ? "application/x-www-form-urlencoded" : "application/json",
-                              schema));
+    return json_build(
+        "{s:o}", "content",
+        content(route->body == HTTP_BODY_FORM ? "application/x-www-form-urlencoded" : "application/json", schema));
 }
 
 static json_t *page_schema(json_t *item)
 {
-    return json_build("{s:s, s:[s, s], s:{s:{s:s, s:o}, s:{s:[s, s], s:s}}, s:b}", "type", "object", "required", "items",
-                      "next", "properties", "items", "type", "array", "items", item, "next", "type", "string", "null",
-                      "description", "cursor of the next page, for `after`; null on the last one",
+    return json_build("{s:s, s:[s, s], s:{s:{s:s, s:o}, s:{s:[s, s], s:s}}, s:b}", "type", "object", "required",
+                      "items", "next", "properties", "items", "type", "array", "items", item, "next", "type", "string",
+                      "null", "description", "cursor of the next page, for `after`; null on the last one",
                       "additionalProperties", 0);
 }
 
@@ -152,7 +145,8 @@ static json_t *success(const struct http_route *route, int status, json_t *schem
     if (status == 101 || status == 204)
         return response;
     if (route->content_type && strcmp(route->content_type, "application/json") != 0) {
-        schema = strncmp(route->content_type, "text/", 5) == 0 ? json_build("{s:s}", "type", "string") : binary_schema();
+        schema = strncmp(route->content_type, "text/", 5) == 0 ? json_build("{s:s}", "type", "string")
+                                                               : binary_schema();
         json_object_set_new(response, "content", content(route->content_type, schema));
         return response;
     }
@@ -172,9 +166,9 @@ static void add_failures(json_t *responses, const struct http_route *route, json
         json_t *schema = json_build("{s:[{s:s}, o]}", "anyOf", "$ref", "#/components/schemas/Error",
                                     schema_describe(route->failure, schemas));
 
-        json_object_set_new(responses, statuses[i],
-                            json_build("{s:s, s:o}", "description", "failure", "content",
-                                       content("application/json", schema)));
+        json_object_set_new(
+            responses, statuses[i],
+            json_build("{s:s, s:o}", "description", "failure", "content", content("application/json", schema)));
     }
 }
 
@@ -229,14 +223,11 @@ json_t *openapi_describe(const struct http_route *const *tables, const char *ver
         for (const struct http_route *route = *tables; route->method; route++)
             add_route(paths, schemas, route);
     return json_build(
-        "{s:s, s:{s:s, s:s, s:s, s:{s:s, s:s}}, s:o, s:{s:o, s:{s:{s:s, s:o}}, s:{s:{s:s, s:s}}}}",
-        "openapi", "3.1.0",
+        "{s:s, s:{s:s, s:s, s:s, s:{s:s, s:s}}, s:o, s:{s:o, s:{s:{s:s, s:o}}, s:{s:{s:s, s:s}}}}", "openapi", "3.1.0",
         "info", "title", "Slipway", "version", version, "description",
         "Control plane of Slipway: datasets, runs, models, endpoints. Times are RFC 3339, sizes bytes, durations "
         "milliseconds.",
-        "license", "name", "Apache-2.0", "identifier", "Apache-2.0",
-        "paths", paths,
-        "components", "schemas", schemas,
-        "responses", "Error", "description", "failure", "content", error,
-        "securitySchemes", "bearer", "type", "http", "scheme", "bearer");
+        "license", "name", "Apache-2.0", "identifier", "Apache-2.0", "paths", paths, "components", "schemas", schemas,
+        "responses", "Error", "description", "failure", "content", error, "securitySchemes", "bearer", "type", "http",
+        "scheme", "bearer");
 }

@@ -238,22 +238,14 @@ int router_find(const struct router *router, struct exchange *exchange, struct e
 }
 
 static const int statuses[] = {
-    [ERROR_NONE] = 200,
-    [ERROR_INVALID] = 400,
-    [ERROR_NOT_FOUND] = 404,
-    [ERROR_EXISTS] = 409,
-    [ERROR_CONFLICT] = 409,
-    [ERROR_UNAUTHENTICATED] = 401,
-    [ERROR_FORBIDDEN] = 403,
-    [ERROR_TOO_LARGE] = 413,
-    [ERROR_RATE_LIMITED] = 429,
-    [ERROR_UNAVAILABLE] = 503,
-    [ERROR_TIMEOUT] = 504,
-    [ERROR_CANCELLED] = 499, /* nobody reads it; what nginx logs for a client that left */
-    [ERROR_NO_SPACE] = 507,
-    [ERROR_CORRUPT] = 500,
-    [ERROR_UNSUPPORTED] = 501,
-    [ERROR_IO] = 500,
+    [ERROR_NONE] = 200,         [ERROR_INVALID] = 400,
+    [ERROR_NOT_FOUND] = 404,    [ERROR_EXISTS] = 409,
+    [ERROR_CONFLICT] = 409,     [ERROR_UNAUTHENTICATED] = 401,
+    [ERROR_FORBIDDEN] = 403,    [ERROR_TOO_LARGE] = 413,
+    [ERROR_RATE_LIMITED] = 429, [ERROR_UNAVAILABLE] = 503,
+    [ERROR_TIMEOUT] = 504,      [ERROR_CANCELLED] = 499, /* nobody reads it; what nginx logs for a client that left */
+    [ERROR_NO_SPACE] = 507,     [ERROR_CORRUPT] = 500,
+    [ERROR_UNSUPPORTED] = 501,  [ERROR_IO] = 500,
     [ERROR_INTERNAL] = 500,
 };
 _Static_assert(ARRAY_SIZE(statuses) == ERROR_CODE_COUNT_, "every error code has a status");

@@ -105,11 +105,8 @@ static int find_token(struct call *call, const char **ret_token, struct error *e
 }
 
 static const char *const scope_names[] = {
-    [SCOPE_NONE] = "none",
-    [SCOPE_INTROSPECT] = "introspect",
-    [SCOPE_VIEW] = "view",
-    [SCOPE_DEVELOP] = "develop",
-    [SCOPE_ADMIN] = "admin",
+    [SCOPE_NONE] = "none",       [SCOPE_INTROSPECT] = "introspect", [SCOPE_VIEW] = "view",
+    [SCOPE_DEVELOP] = "develop", [SCOPE_ADMIN] = "admin",
 };
 
 /* The token of a run opens the routes of that run, and no others. */
@@ -254,8 +251,7 @@ static int parse_body(struct call *call, struct error *error)
     const struct http_route *route = request->route;
 
     switch (body_kind(route)) {
-    case HTTP_BODY_NONE:
-        return 0;
+    case HTTP_BODY_NONE: return 0;
     case HTTP_BODY_FILE:
         if (lseek(request->body_fd, 0, SEEK_SET) < 0)
             return error_set_errno(error, errno, "cannot rewind the body");
@@ -266,7 +262,8 @@ static int parse_body(struct call *call, struct error *error)
         break;
     case HTTP_BODY_JSON:
         /* No body at all is an empty object: all fields may be optional. */
-        call->exchange->json = call->body.length ? json_parse(call->body.data, call->body.length, error) : json_object();
+        call->exchange->json = call->body.length ? json_parse(call->body.data, call->body.length, error)
+                                                 : json_object();
         if (!call->exchange->json)
             return error_wrap(error, "the body is not JSON");
         break;
@@ -295,7 +292,8 @@ static enum MHD_Result linger(struct call *call)
 
     if (call->connection->listener->is_tls)
         return MHD_NO;
-    strbuf_addf(&head, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n",
+    strbuf_addf(&head,
+                "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\nConnection: close\r\n",
                 status, MHD_get_reason_phrase_for((unsigned)status), exchange->length);
     for (size_t i = 0; i + 1 < exchange->headers.count; i += 2)
         strbuf_addf(&head, "%s: %s\r\n", exchange->headers.items[i], exchange->headers.items[i + 1]);
@@ -340,7 +338,8 @@ static enum MHD_Result begin(struct call *call, const char *method)
     exchange->request.method = method;
     exchange->find_header = find_header;
     exchange->header_userdata = call->mhd;
-    atomic_store(&call->connection->deadline_ns, clock_monotonic_ns() + call->server->options.body_seconds * NS_PER_SEC);
+    atomic_store(&call->connection->deadline_ns,
+                 clock_monotonic_ns() + call->server->options.body_seconds * NS_PER_SEC);
     call->phase = CALL_BODY;
     if (check_header(call, &error) < 0 || router_find(call->server->router, exchange, &error) < 0 ||
         authorize(call, &error) < 0 || exchange_check_query(exchange, &error) < 0 || prepare_body(call, &error) < 0)
@@ -416,8 +415,7 @@ enum MHD_Result call_step(struct call *call, struct MHD_Connection *mhd, const c
 
     call->mhd = mhd;
     switch (call->phase) {
-    case CALL_NEW:
-        return begin(call, method);
+    case CALL_NEW: return begin(call, method);
     case CALL_BODY:
         if (n == 0)
             return finish(call);
@@ -431,12 +429,8 @@ enum MHD_Result call_step(struct call *call, struct MHD_Connection *mhd, const c
             return reply_queue(call);
         *size = 0;
         return discard(call, n);
-    case CALL_LINGERING:
-        *size = 0;
-        return n == 0 ? MHD_NO : discard(call, n);
-    case CALL_WORKED:
-        return reply_queue(call);
-    default:
-        return MHD_YES;
+    case CALL_LINGERING: *size = 0; return n == 0 ? MHD_NO : discard(call, n);
+    case CALL_WORKED: return reply_queue(call);
+    default: return MHD_YES;
     }
 }

@@ -259,12 +259,28 @@ static void start_writing(struct connection *connection, const struct strbuf *he
 static const char *reason(int status)
 {
     static const char *const reasons[] = {
-        [200] = "OK", [201] = "Created", [202] = "Accepted", [204] = "No Content", [400] = "Bad Request",
-        [401] = "Unauthorized", [403] = "Forbidden", [404] = "Not Found", [405] = "Method Not Allowed",
-        [409] = "Conflict", [411] = "Length Required", [413] = "Content Too Large", [415] = "Unsupported Media Type",
-        [429] = "Too Many Requests", [431] = "Request Header Fields Too Large", [499] = "Client Closed Request",
-        [500] = "Internal Server Error", [501] = "Not Implemented", [502] = "Bad Gateway",
-        [503] = "Service Unavailable", [504] = "Gateway Timeout", [507] = "Insufficient Storage",
+        [200] = "OK",
+        [201] = "Created",
+        [202] = "Accepted",
+        [204] = "No Content",
+        [400] = "Bad Request",
+        [401] = "Unauthorized",
+        [403] = "Forbidden",
+        [404] = "Not Found",
+        [405] = "Method Not Allowed",
+        [409] = "Conflict",
+        [411] = "Length Required",
+        [413] = "Content Too Large",
+        [415] = "Unsupported Media Type",
+        [429] = "Too Many Requests",
+        [431] = "Request Header Fields Too Large",
+        [499] = "Client Closed Request",
+        [500] = "Internal Server Error",
+        [501] = "Not Implemented",
+        [502] = "Bad Gateway",
+        [503] = "Service Unavailable",
+        [504] = "Gateway Timeout",
+        [507] = "Insufficient Storage",
     };
 
     return status < (int)ARRAY_SIZE(reasons) && reasons[status] ? reasons[status] : "Status";

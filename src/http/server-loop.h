@@ -2,8 +2,9 @@
  * An HTTP server on the caller's own event loop, whose requests may be answered later: for the gateway, where
  * one thread carries everything and the answer comes from another process. It costs one recv() and one send() a
  * request; libmicrohttpd, which server.h uses, needs six system calls to suspend and resume one, which comes to twice
- * the processor time (bench/serving.py measures the whole against other servers). (Handlers that answer at once and may block have
- * server.h.) HTTP/1.1 and 1.0, kept connections, pipelining, chunked bodies, Expect, TLS; head.h says how strict.
+ * the processor time (bench/serving.py measures the whole against other servers). (Handlers that answer at once and may
+ * block have server.h.) HTTP/1.1 and 1.0, kept connections, pipelining, chunked bodies, Expect, TLS; head.h says how
+ * strict.
  *
  *     loop_server_new(loop, &handlers, context, &server)
  *     loop_server_listen(server, &listen, &url, error)        as often as there are addresses

@@ -64,7 +64,8 @@ static struct MHD_Response *response_of_fd(struct exchange *exchange, int *statu
 
     cleanup_error struct error error = ERROR_INIT;
 
-    switch (*status == 200 ? parse_range(http_header(&exchange->request, "Range"), exchange->size, &range) : RANGE_NONE) {
+    switch (*status == 200 ? parse_range(http_header(&exchange->request, "Range"), exchange->size, &range)
+                           : RANGE_NONE) {
     case RANGE_BAD:
         *status = 416;
         snprintf(text, sizeof(text), "bytes */%llu", (unsigned long long)exchange->size);
@@ -78,9 +79,7 @@ static struct MHD_Response *response_of_fd(struct exchange *exchange, int *statu
         snprintf(text, sizeof(text), "bytes %llu-%llu/%llu", (unsigned long long)range.first,
                  (unsigned long long)(range.first + range.length - 1), (unsigned long long)exchange->size);
         break;
-    case RANGE_NONE:
-        range = (struct range){0, exchange->size};
-        break;
+    case RANGE_NONE: range = (struct range){0, exchange->size}; break;
     }
     response = MHD_create_response_from_fd_at_offset64(range.length, exchange->fd, range.first);
     if (!response)
@@ -97,14 +96,12 @@ static struct MHD_Response *response_of(struct call *call, int *status)
     struct exchange *exchange = call->exchange;
 
     switch (exchange->reply) {
-    case HTTP_REPLY_FD:
-        return response_of_fd(exchange, status);
+    case HTTP_REPLY_FD: return response_of_fd(exchange, status);
     case HTTP_REPLY_WEBSOCKET:
         *status = MHD_HTTP_SWITCHING_PROTOCOLS;
         call->websocket = websocket_prepare(call->server, exchange);
         return MHD_create_response_for_upgrade(websocket_upgraded, call->websocket);
-    case HTTP_REPLY_BYTES:
-        return response_of_bytes(exchange);
+    case HTTP_REPLY_BYTES: return response_of_bytes(exchange);
     default:
         *status = *status == 200 ? 204 : *status;
         return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);

@@ -57,8 +57,7 @@ struct http_server_options {
 };
 
 /* Two rows that match the same requests are a bug and abort. */
-int http_server_new(const struct http_server_options *options, struct http_server **ret_server,
-                    struct error *error);
+int http_server_new(const struct http_server_options *options, struct http_server **ret_server, struct error *error);
 /* Stops in order: no new connections, running handlers end, WebSockets are closed with 1001. */
 struct http_server *http_server_free(struct http_server *server);
 DEFINE_CLEANUP(struct http_server *, http_server_free)
@@ -69,8 +68,8 @@ struct http_listen {
     const char *address;   /* "127.0.0.1:8470", "[::1]:0"; port 0 takes a free one */
     const char *certificate, *key; /* PEM files; both or neither */
 };
-/* Before the start. Opens the socket: who connects from here on waits for the start. *ret_url ("http://127.0.0.1:8470", "unix:/data/slipway.sock"; to be freed) may be
- * NULL. */
+/* Before the start. Opens the socket: who connects from here on waits for the start. *ret_url ("http://127.0.0.1:8470",
+ * "unix:/data/slipway.sock"; to be freed) may be NULL. */
 int http_server_listen(struct http_server *server, const struct http_listen *listen, char **ret_url,
                        struct error *error);
 
@@ -93,10 +92,10 @@ struct http_route_stats {
     double duration_seconds; /* sum */
 };
 struct http_server_stats {
-    uint64_t connections;     /* open now */
-    uint64_t websockets;      /* open now */
-    uint64_t unrouted;        /* answered 404 or 405 */
-    uint64_t received_bytes;  /* of bodies */
+    uint64_t connections; /* open now */
+    uint64_t websockets; /* open now */
+    uint64_t unrouted; /* answered 404 or 405 */
+    uint64_t received_bytes; /* of bodies */
 };
 void http_server_stats(struct http_server *server, struct http_server_stats *ret_stats);
 typedef void (*http_route_stats_fn)(void *userdata, const struct http_route_stats *stats);

@@ -64,7 +64,8 @@ static int pump(struct websocket *ws, void *userdata, struct error *error)
     if (stream->next > stream->end)
         return stream->mode == 1 ? error_set(error, ERROR_IO, "the disk is gone") : 0;
     for (int i = 0; i < 100 && stream->next <= stream->end; i++)
-        websocket_send_json(ws, json_build("{s:I, s:s}", "sequence", (json_int_t)stream->next++, "text", "some payload"));
+        websocket_send_json(ws,
+                            json_build("{s:I, s:s}", "sequence", (json_int_t)stream->next++, "text", "some payload"));
     return 1;
 }
 
@@ -136,10 +137,15 @@ static int set_up(void **state)
     socket = fs_join(deep, "slipway.sock");
     options.spool_directory = fixture->directory;
     assert_ok(http_server_new(&options, &fixture->server, &error), &error);
-    assert_ok(http_server_listen(fixture->server, &(struct http_listen){.unix_path = socket}, &fixture->unix_url, &error), &error);
-    assert_ok(http_server_listen(fixture->server, &(struct http_listen){.address = "127.0.0.1:0"}, &fixture->tcp_url, &error), &error);
+    assert_ok(
+        http_server_listen(fixture->server, &(struct http_listen){.unix_path = socket}, &fixture->unix_url, &error),
+        &error);
+    assert_ok(
+        http_server_listen(fixture->server, &(struct http_listen){.address = "127.0.0.1:0"}, &fixture->tcp_url, &error),
+        &error);
     assert_ok(http_server_start(fixture->server, &error), &error);
-    assert_ok(http_client_new(&(struct http_client_options){.url = fixture->unix_url}, &fixture->client, &error), &error);
+    assert_ok(http_client_new(&(struct http_client_options){.url = fixture->unix_url}, &fixture->client, &error),
+              &error);
     *state = fixture;
     return 0;
 }
@@ -192,8 +198,8 @@ static void test_errors_travel(void **state)
     struct http_client *client = NULL;
     struct error error = ERROR_INIT;
 
-    assert_error(http_client_request(fixture->client, "DELETE", "/echo/d@3", NULL, NULL, &error), &error, ERROR_CONFLICT,
-                 "dataset d@3 is in use");
+    assert_error(http_client_request(fixture->client, "DELETE", "/echo/d@3", NULL, NULL, &error), &error,
+                 ERROR_CONFLICT, "dataset d@3 is in use");
     assert_error(http_client_request(fixture->client, "GET", "/none", NULL, NULL, &error), &error, ERROR_NOT_FOUND,
                  "nothing at /none");
     assert_ok(http_client_new(&(struct http_client_options){.url = fixture->tcp_url}, &client, &error), &error);
@@ -202,11 +208,12 @@ static void test_errors_travel(void **state)
     assert_error(http_client_follow(client, "/follow", NULL, NULL, &error), &error, ERROR_UNAUTHENTICATED,
                  "no good token");
     http_client_free(client);
-    assert_ok(http_client_new(&(struct http_client_options){.url = fixture->tcp_url, .token = "good"}, &client, &error), &error);
+    assert_ok(http_client_new(&(struct http_client_options){.url = fixture->tcp_url, .token = "good"}, &client, &error),
+              &error);
     assert_ok(http_client_request(client, "GET", "/echo/a", NULL, NULL, &error), &error);
     http_client_free(client);
-    assert_error(http_client_new(&(struct http_client_options){.url = "ftp://x"}, &client, &error), &error, ERROR_INVALID,
-                 "'ftp://x' is no URL");
+    assert_error(http_client_new(&(struct http_client_options){.url = "ftp://x"}, &client, &error), &error,
+                 ERROR_INVALID, "'ftp://x' is no URL");
 }
 
 static void test_nobody_listens(void **state)
@@ -214,11 +221,14 @@ static void test_nobody_listens(void **state)
     struct http_client *client = NULL;
     struct error error = ERROR_INIT;
 
-    assert_ok(http_client_new(&(struct http_client_options){.url = "unix:/nowhere/slipway.sock"}, &client, &error), &error);
-    assert_error(http_client_request(client, "GET", "/", NULL, NULL, &error), &error, ERROR_UNAVAILABLE, "/nowhere/slipway.sock");
+    assert_ok(http_client_new(&(struct http_client_options){.url = "unix:/nowhere/slipway.sock"}, &client, &error),
+              &error);
+    assert_error(http_client_request(client, "GET", "/", NULL, NULL, &error), &error, ERROR_UNAVAILABLE,
+                 "/nowhere/slipway.sock");
     http_client_free(client);
     assert_ok(http_client_new(&(struct http_client_options){.url = "http://127.0.0.1:1"}, &client, &error), &error);
-    assert_error(http_client_request(client, "GET", "/", NULL, NULL, &error), &error, ERROR_UNAVAILABLE, "http://127.0.0.1:1");
+    assert_error(http_client_request(client, "GET", "/", NULL, NULL, &error), &error, ERROR_UNAVAILABLE,
+                 "http://127.0.0.1:1");
     http_client_free(client);
 }
 
@@ -240,7 +250,9 @@ static void test_upload_and_download(void **state)
     struct error error = ERROR_INIT;
 
     assert_int_equal(ftruncate(fileno(in), 5 * MIB), 0);
-    assert_ok(http_client_upload(fixture->client, "POST", "/size", fileno(in), 5 * MIB, on_progress, last, &reply, &error), &error);
+    assert_ok(
+        http_client_upload(fixture->client, "POST", "/size", fileno(in), 5 * MIB, on_progress, last, &reply, &error),
+        &error);
     assert_int_equal(json_get_int(reply, "size", 0), 5 * MIB);
     assert_int_equal(last[0], 5 * MIB);
     assert_int_equal(last[1], 5 * MIB);
@@ -259,7 +271,8 @@ static void test_upload_of_unknown_size(void **state)
     struct error error = ERROR_INIT;
 
     assert_int_equal(ftruncate(fileno(in), 2 * MIB + 7), 0);
-    assert_ok(http_client_upload(fixture->client, "POST", "/size", fileno(in), UINT64_MAX, NULL, NULL, &reply, &error), &error);
+    assert_ok(http_client_upload(fixture->client, "POST", "/size", fileno(in), UINT64_MAX, NULL, NULL, &reply, &error),
+              &error);
     assert_int_equal(json_get_int(reply, "size", 0), 2 * MIB + 7);
 }
 
@@ -283,8 +296,8 @@ static void test_file_that_shrinks(void **state)
     struct error error = ERROR_INIT;
 
     assert_int_equal(ftruncate(fileno(in), 1000), 0);
-    assert_error(http_client_upload(fixture->client, "POST", "/size", fileno(in), 2000, NULL, NULL, NULL, &error), &error,
-                 ERROR_CONFLICT, "became shorter");
+    assert_error(http_client_upload(fixture->client, "POST", "/size", fileno(in), 2000, NULL, NULL, NULL, &error),
+                 &error, ERROR_CONFLICT, "became shorter");
 }
 
 /* -- following -- */
@@ -367,7 +380,8 @@ static void test_cancel(void **state)
                  "cancelled");
     assert_int_equal(pthread_join(thread, NULL), 0);
     assert_int_equal(seen.count, 3);
-    assert_error(http_client_request(client, "GET", "/echo/a", NULL, NULL, &error), &error, ERROR_CANCELLED, "cancelled");
+    assert_error(http_client_request(client, "GET", "/echo/a", NULL, NULL, &error), &error, ERROR_CANCELLED,
+                 "cancelled");
     http_client_free(client);
 }
 

@@ -14,7 +14,8 @@ static void test_fields(void **state)
     cleanup_free char *data = NULL;
     struct head head;
 
-    assert_int_equal(parse("POST /a%20b?x=1 HTTP/1.1\r\nHost: h\r\ncontent-length:\t12 \r\nX: a b\r\n\r\n", &head, &data), 0);
+    assert_int_equal(
+        parse("POST /a%20b?x=1 HTTP/1.1\r\nHost: h\r\ncontent-length:\t12 \r\nX: a b\r\n\r\n", &head, &data), 0);
     assert_string_equal(head.method, "POST");
     assert_string_equal(head.path, "/a%20b");
     assert_string_equal(head.query, "x=1");
@@ -101,7 +102,8 @@ static void test_chunks_in_pieces(void **state)
 
 static void test_chunks_that_are_wrong(void **state)
 {
-    static const char *const rows[] = {"x", "\r\n", "1\n", "1\r\nab", "1\r\na\n", "-1\r\n", "0x1\r\n", "111111111111111111\r\n"};
+    static const char *const rows[] = {"x",        "\r\n",   "1\n",     "1\r\nab",
+                                       "1\r\na\n", "-1\r\n", "0x1\r\n", "111111111111111111\r\n"};
 
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
         cleanup_free char *data = xstrdup(rows[i]);

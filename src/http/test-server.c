@@ -9,8 +9,9 @@
 
 static int show(struct http_request *request, struct http_response *response, struct error *error)
 {
-    http_reply_json(response, 200,
-                    json_build("{s:s*, s:s}", "name", http_path_param(request, "name"), "who", request->principal->name));
+    http_reply_json(
+        response, 200,
+        json_build("{s:s*, s:s}", "name", http_path_param(request, "name"), "who", request->principal->name));
     return 0;
 }
 
@@ -27,7 +28,8 @@ static int count(struct http_request *request, struct http_response *response, s
 
     if (fs_read_fd(request->body_fd, "body", 16 * MIB, &data, &length, error) < 0)
         return -1;
-    http_reply_json(response, 200, json_build("{s:I, s:I}", "size", (json_int_t)request->body_size, "read", (json_int_t)length));
+    http_reply_json(response, 200,
+                    json_build("{s:I, s:I}", "size", (json_int_t)request->body_size, "read", (json_int_t)length));
     return 0;
 }
 
@@ -120,8 +122,8 @@ static int set_up(void **state)
 {
     struct fixture *fixture = xnew0(struct fixture);
     cleanup_error struct error error = ERROR_INIT;
-    struct http_server_options options = {.routes = tables, .authenticate = authenticate, .header_seconds = 1,
-                                          .body_seconds = 1};
+    struct http_server_options options = {
+        .routes = tables, .authenticate = authenticate, .header_seconds = 1, .body_seconds = 1};
 
     memcpy(fixture->directory, "/tmp/test-server-XXXXXX", 24);
     options.spool_directory = mkdtemp(fixture->directory);
@@ -182,7 +184,8 @@ static const struct exchange_row rows[] = {
     {HEAD("GET /things/b") "Authorization: bearer viewer\r\n\r\n", "200", "\"who\":\"viewer\""},
     {HEAD("GET /things/b") "Authorization: Bearer wrong\r\n\r\n", "401", "WWW-Authenticate: Bearer realm=\"slipway\""},
     {HEAD("GET /things/b") "Authorization: Basic eDp5\r\n\r\n", "401", "must be 'Bearer TOKEN'"},
-    {HEAD("POST /things") "Authorization: Bearer viewer\r\nContent-Length: 2\r\n\r\n{}", "403", "needs the scope 'develop'"},
+    {HEAD("POST /things") "Authorization: Bearer viewer\r\nContent-Length: 2\r\n\r\n{}", "403",
+     "needs the scope 'develop'"},
     {HEAD("GET /things/b") "Authorization: Bearer runner\r\n\r\n", "403", "the token of run r1"},
     {HEAD("GET /api/v1/runs/r2/x") "Authorization: Bearer runner\r\n\r\n", "403", "the token of run r1"},
     {HEAD("GET /api/v1/runs/r1/x") "Authorization: Bearer runner\r\n\r\n", "200", "\"who\":\"runner\""},
@@ -195,7 +198,8 @@ static const struct exchange_row rows[] = {
     {HEAD("POST /things") "Content-Length: 5\r\n\r\n{\"nam", "400", "not JSON"},
     {HEAD("POST /things") "\r\n", "400", "field 'name' is missing"},
     {HEAD("POST /things") "Content-Length: 9000000000\r\n\r\n", "413", "larger than 1048576 bytes"},
-    {HEAD("POST /things") "Transfer-Encoding: chunked\r\n\r\nc\r\n{\"name\":\"y\"}\r\n0\r\n\r\n", "201", "{\"name\":\"y\"}"},
+    {HEAD("POST /things") "Transfer-Encoding: chunked\r\n\r\nc\r\n{\"name\":\"y\"}\r\n0\r\n\r\n", "201",
+     "{\"name\":\"y\"}"},
     {HEAD("POST /forms") "Content-Length: 8\r\n\r\nname=a+b", "201", "{\"name\":\"a b\"}"},
     {HEAD("POST /forms") "Content-Length: 8\r\n\r\nname=%zz", "400", "hexadecimal"},
     {HEAD("GET /things/b") "Content-Length: 2\r\n\r\n{}", "400", "takes no body"},
@@ -275,9 +279,10 @@ static void test_large_file(void **state)
 
 static void test_websocket(void **state)
 {
-    const char request[] = "GET /follow?after=1 HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"
-                           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-                           "\x88\x80mask"; /* our own close, masked and empty, right behind the handshake */
+    const char request[] =
+        "GET /follow?after=1 HTTP/1.1\r\nHost: x\r\nUpgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        "\x88\x80mask"; /* our own close, masked and empty, right behind the handshake */
     cleanup_free char *answer = talk(*state, request, sizeof(request) - 1, NULL);
 
     if (strncmp(answer + 9, "101", 3) != 0 || !strstr(answer, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))
@@ -347,16 +352,11 @@ static void test_statistics(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),
-        cmocka_unit_test(test_head_has_no_body),
-        cmocka_unit_test(test_long_header),
-        cmocka_unit_test(test_chunked_body_over_the_limit),
-        cmocka_unit_test(test_large_file),
-        cmocka_unit_test(test_websocket),
-        cmocka_unit_test(test_slow_header),
-        cmocka_unit_test(test_slow_body),
-        cmocka_unit_test(test_half_closed),
-        cmocka_unit_test(test_statistics),
+        cmocka_unit_test(test_requests),    cmocka_unit_test(test_head_has_no_body),
+        cmocka_unit_test(test_long_header), cmocka_unit_test(test_chunked_body_over_the_limit),
+        cmocka_unit_test(test_large_file),  cmocka_unit_test(test_websocket),
+        cmocka_unit_test(test_slow_header), cmocka_unit_test(test_slow_body),
+        cmocka_unit_test(test_half_closed), cmocka_unit_test(test_statistics),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -10,10 +10,10 @@
 #include "util/limits.h"
 #include "util/xalloc.h"
 
-#define PING_NS     (30 * NS_PER_SEC)
-#define SILENCE_NS  (90 * NS_PER_SEC)
-#define GOODBYE_NS  (5 * NS_PER_SEC) /* for the other side to answer a close */
-#define HIGH_WATER  (LIMIT_WEBSOCKET_BACKLOG / 4)
+#define PING_NS    (30 * NS_PER_SEC)
+#define SILENCE_NS (90 * NS_PER_SEC)
+#define GOODBYE_NS (5 * NS_PER_SEC) /* for the other side to answer a close */
+#define HIGH_WATER (LIMIT_WEBSOCKET_BACKLOG / 4)
 
 /*
  * References: one for the connection, dropped by ws_destroy(), and one for every wake-up that was posted and
@@ -62,7 +62,8 @@ static bool header_has_word(const struct http_request *request, const char *name
 
 static int check_handshake(const struct http_request *request, struct http_response *response, struct error *error)
 {
-    const char *version = http_header(request, "Sec-WebSocket-Version"), *key = http_header(request, "Sec-WebSocket-Key");
+    const char *version = http_header(request, "Sec-WebSocket-Version"),
+               *key = http_header(request, "Sec-WebSocket-Key");
 
     if (!header_has_word(request, "Upgrade", "websocket") || !header_has_word(request, "Connection", "upgrade"))
         return error_set(error, ERROR_INVALID, "%s is a WebSocket; connect with 'Upgrade: websocket'", request->path);
@@ -86,7 +87,8 @@ int http_websocket_accept(struct http_request *request, struct http_response *re
         return -1;
     }
     http_reply_header(response, "Upgrade", "websocket");
-    http_reply_header(response, "Sec-WebSocket-Accept", frames_accept_key(http_header(request, "Sec-WebSocket-Key"), accept));
+    http_reply_header(response, "Sec-WebSocket-Accept",
+                      frames_accept_key(http_header(request, "Sec-WebSocket-Key"), accept));
     exchange->reply = HTTP_REPLY_WEBSOCKET;
     exchange->websocket = handler;
     exchange->websocket_userdata = userdata;
@@ -205,8 +207,8 @@ static void ws_work(struct websocket *ws)
         ws_destroy(ws);
         return;
     }
-    loop_update_fd(ws->source, (frames_wants_read(ws->frames) ? EPOLLIN : 0) |
-                                   (frames_wants_write(ws->frames) ? EPOLLOUT : 0));
+    loop_update_fd(ws->source,
+                   (frames_wants_read(ws->frames) ? EPOLLIN : 0) | (frames_wants_write(ws->frames) ? EPOLLOUT : 0));
     if (ws->has_more && !ws->posted && frames_backlog(ws->frames) <= HIGH_WATER) {
         ws->posted = true;
         atomic_fetch_add(&ws->references, 1);

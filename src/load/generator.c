@@ -167,8 +167,7 @@ static bool queue_push(struct load *load, struct load_request request, int64_t i
         load->queue_capacity = capacity;
         load->queue_head = 0;
     }
-    load->queue[(load->queue_head + load->queue_count++) % load->queue_capacity] =
-        (struct waiting){request, intended};
+    load->queue[(load->queue_head + load->queue_count++) % load->queue_capacity] = (struct waiting){request, intended};
     if (load->queue_count > load->result->most_waiting)
         load->result->most_waiting = load->queue_count;
     return true;

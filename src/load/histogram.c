@@ -2,10 +2,10 @@
 #include "load/histogram.h"
 #include "util/xalloc.h"
 
-#define SUB_BITS    10
-#define SUB_COUNT   (1u << SUB_BITS)
-#define MAX_BITS    62
-#define SLOT_COUNT  ((MAX_BITS - SUB_BITS + 1) * SUB_COUNT)
+#define SUB_BITS   10
+#define SUB_COUNT  (1u << SUB_BITS)
+#define MAX_BITS   62
+#define SLOT_COUNT ((MAX_BITS - SUB_BITS + 1) * SUB_COUNT)
 
 struct histogram {
     uint64_t count;

@@ -20,20 +20,11 @@ void html_escape(struct strbuf *out, const char *text)
 {
     for (; *text; text++) {
         switch (*text) {
-        case '<':
-            strbuf_adds(out, "&lt;");
-            break;
-        case '>':
-            strbuf_adds(out, "&gt;");
-            break;
-        case '&':
-            strbuf_adds(out, "&amp;");
-            break;
-        case '"':
-            strbuf_adds(out, "&quot;");
-            break;
-        default:
-            strbuf_addc(out, *text);
+        case '<': strbuf_adds(out, "&lt;"); break;
+        case '>': strbuf_adds(out, "&gt;"); break;
+        case '&': strbuf_adds(out, "&amp;"); break;
+        case '"': strbuf_adds(out, "&quot;"); break;
+        default: strbuf_addc(out, *text);
         }
     }
 }

@@ -49,8 +49,7 @@ static json_t *intensity_json(const struct load_flow *flow)
     json_set_number(value, "deviation", sample_deviation(sample));
     json_set_int(value, "n", (int64_t)sample->n);
     if (flow->accuracy > 0 && sample->mean > 0)
-        json_set_int(value, "needed",
-                     (int64_t)sample_needed(sample, flow->confidence, flow->accuracy * sample->mean));
+        json_set_int(value, "needed", (int64_t)sample_needed(sample, flow->confidence, flow->accuracy * sample->mean));
     json_set_number(value, "confidence", flow->confidence);
     json_set_number(value, "accuracy", sample_accuracy(sample, flow->confidence));
     return value;
@@ -106,7 +105,7 @@ static void add_rows(struct strbuf *out, const char *prefix, const json_t *objec
     const char *key;
     json_t *value;
 
-    json_object_foreach ((json_t *)object, key, value) {
+    json_object_foreach((json_t *)object, key, value) {
         cleanup_free char *name = *prefix ? xasprintf("%s %s", prefix, key) : xstrdup(key);
         cleanup_free char *text = NULL;
 
@@ -143,8 +142,8 @@ static void add_flow_plot(const struct load_flow *flow, struct strbuf *out)
     struct plot plot = {"Flow of accepted requests", "time, s", "requests/s", &series, 1};
 
     for (size_t i = 0; i < flow->count; i++)
-        points[i] = (struct plot_point){
-            .x = (double)(i + 1) * (double)flow->window_ns / (double)NS_PER_SEC, .y = flow->series[i]};
+        points[i] = (struct plot_point){.x = (double)(i + 1) * (double)flow->window_ns / (double)NS_PER_SEC,
+                                        .y = flow->series[i]};
     plot_svg(&plot, out);
 }
 
@@ -154,8 +153,12 @@ static void add_latency_plot(const struct load_result *result, struct strbuf *ou
     struct plot_point points[101];
     size_t count = 0;
     struct plot_series series = {"latency", points, 0};
-    struct plot plot = {"Latency by share of requests", "1 / (1 - share): 10 is 90 %, 100 is 99 %, 1000 is 99.9 %",
-                        "ms", &series, 1, .log_x = true};
+    struct plot plot = {"Latency by share of requests",
+                        "1 / (1 - share): 10 is 90 %, 100 is 99 %, 1000 is 99.9 %",
+                        "ms",
+                        &series,
+                        1,
+                        .log_x = true};
     double most = fmax(log10((double)histogram_count(result->latency)), 1);
 
     for (size_t i = 0; i < ARRAY_SIZE(points); i++) {

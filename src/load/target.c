@@ -49,8 +49,8 @@ int load_target_parse(const char *url, struct load_target *ret_target, struct er
     if (strncmp(url, "unix:/", 6) == 0) {
         parse_unix(url + 5, &target);
     } else if (strncmp(url, "http://", 7) != 0) {
-        return error_set(error, ERROR_INVALID, "'%s' is not a URL; expected http://host:port/path or unix:/socket:/path",
-                         url);
+        return error_set(error, ERROR_INVALID,
+                         "'%s' is not a URL; expected http://host:port/path or unix:/socket:/path", url);
     } else if (parse_http(url + 7, url, &target, error) < 0) {
         load_target_release(&target);
         return -1;

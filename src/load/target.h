@@ -19,5 +19,4 @@ void load_target_release(struct load_target *target);
 
 /* A complete HTTP/1.1 request, to be freed. `bearer` and `body` may be NULL; headers are "Name: value". */
 char *load_request_text(const struct load_target *target, const char *method, const char *bearer,
-                        const struct strvec *headers, const char *body, size_t body_length,
-                        size_t *ret_length);
+                        const struct strvec *headers, const char *body, size_t body_length, size_t *ret_length);

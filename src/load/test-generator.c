@@ -96,8 +96,13 @@ static struct load_request get(void *userdata, int64_t when)
 
 static struct load_options options_for(struct server *server, const char *request)
 {
-    return (struct load_options){.host = "127.0.0.1", .port = server->port, .connections = 4, .count = 500,
-                                 .rate = 5000, .timeout_ns = 60 * NS_PER_SEC, .next = get,
+    return (struct load_options){.host = "127.0.0.1",
+                                 .port = server->port,
+                                 .connections = 4,
+                                 .count = 500,
+                                 .rate = 5000,
+                                 .timeout_ns = 60 * NS_PER_SEC,
+                                 .next = get,
                                  .userdata = (void *)request};
 }
 
@@ -201,12 +206,9 @@ static void test_nobody_listens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_kind_of_arrivals),
-        cmocka_unit_test(test_chunked_refusals_are_counted_apart),
-        cmocka_unit_test(test_reconnects_after_each_answer),
-        cmocka_unit_test(test_garbage_and_silence_are_errors),
-        cmocka_unit_test(test_tick_ends_the_load),
-        cmocka_unit_test(test_nobody_listens),
+        cmocka_unit_test(test_each_kind_of_arrivals),        cmocka_unit_test(test_chunked_refusals_are_counted_apart),
+        cmocka_unit_test(test_reconnects_after_each_answer), cmocka_unit_test(test_garbage_and_silence_are_errors),
+        cmocka_unit_test(test_tick_ends_the_load),           cmocka_unit_test(test_nobody_listens),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -38,8 +38,8 @@ struct capture {
     struct strbuf out;
 };
 
-int capture_open(const char *path, uint64_t limit, struct loop *loop, capture_truncated_fn on_truncated,
-                 void *userdata, struct capture **ret_capture, struct error *error)
+int capture_open(const char *path, uint64_t limit, struct loop *loop, capture_truncated_fn on_truncated, void *userdata,
+                 struct capture **ret_capture, struct error *error)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     struct capture *capture;

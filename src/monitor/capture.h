@@ -16,8 +16,8 @@ struct capture;
 /* Opens (creates) the log. `limit` in bytes. on_truncated is called once, when something is dropped for the
  * first time; `full` tells a full disk from the limit. */
 typedef void (*capture_truncated_fn)(void *userdata, bool full);
-int capture_open(const char *path, uint64_t limit, struct loop *loop, capture_truncated_fn on_truncated,
-                 void *userdata, struct capture **ret_capture, struct error *error);
+int capture_open(const char *path, uint64_t limit, struct loop *loop, capture_truncated_fn on_truncated, void *userdata,
+                 struct capture **ret_capture, struct error *error);
 struct capture *capture_close(struct capture *capture);
 DEFINE_CLEANUP(struct capture *, capture_close)
 

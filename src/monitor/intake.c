@@ -111,8 +111,7 @@ void intake_warn(struct intake *intake, const char *code, const char *format, ..
     va_start(args, format);
     message = xvasprintf(format, args);
     va_end(args);
-    intake_add(intake, "warning",
-               json_build("{s:s, s:o}", "code", code, "message", json_string_lossy(message)));
+    intake_add(intake, "warning", json_build("{s:s, s:o}", "code", code, "message", json_string_lossy(message)));
 }
 
 void intake_add_dropped(struct intake *intake)
@@ -125,10 +124,8 @@ void intake_add_dropped(struct intake *intake)
 
         if (*count <= WARNINGS_MAX)
             continue;
-        message = xasprintf("%llu more warnings of the kind %s", (unsigned long long)(*count - WARNINGS_MAX),
-                            it.key);
-        intake_add(intake, "warning",
-                   json_build("{s:s, s:s}", "code", "warnings_dropped", "message", message));
+        message = xasprintf("%llu more warnings of the kind %s", (unsigned long long)(*count - WARNINGS_MAX), it.key);
+        intake_add(intake, "warning", json_build("{s:s, s:s}", "code", "warnings_dropped", "message", message));
         *count = 0;
     }
 }

@@ -152,8 +152,8 @@ static void take_line(struct metrics *metrics, const char *line, size_t length)
     }
     values = metrics_parse(line, length, &odd, &error);
     if (!values) {
-        intake_warn(metrics->intake, "metric_invalid", "a line of metrics.jsonl was skipped: %s: %s",
-                    error.message, quote(line, length, text));
+        intake_warn(metrics->intake, "metric_invalid", "a line of metrics.jsonl was skipped: %s: %s", error.message,
+                    quote(line, length, text));
         return;
     }
     if (odd)

@@ -92,8 +92,7 @@ static void read_usage(struct monitor *monitor, struct cgroup_stats *ret_stats)
 {
     struct rusage usage;
 
-    *ret_stats = (struct cgroup_stats){CGROUP_UNKNOWN, CGROUP_UNKNOWN, CGROUP_UNKNOWN, CGROUP_UNKNOWN,
-                                       CGROUP_UNKNOWN};
+    *ret_stats = (struct cgroup_stats){CGROUP_UNKNOWN, CGROUP_UNKNOWN, CGROUP_UNKNOWN, CGROUP_UNKNOWN, CGROUP_UNKNOWN};
     if (monitor->spec->cgroup)
         cgroup_read(monitor->cgroups, monitor->spec->cgroup, ret_stats);
     if (ret_stats->cpu_ns == CGROUP_UNKNOWN && monitor->phase != PHASE_RUNNING &&
@@ -159,8 +158,7 @@ static void end_program(struct monitor *monitor, int signal)
     } else if (!monitor->stop_signal) {
         monitor->stop_signal = SIGTERM;
         program_signal(monitor->program, SIGTERM);
-        monitor->kill_timer = loop_add_timer(monitor->loop, monitor->spec->grace_ms * NS_PER_MS, on_kill,
-                                             monitor);
+        monitor->kill_timer = loop_add_timer(monitor->loop, monitor->spec->grace_ms * NS_PER_MS, on_kill, monitor);
     }
 }
 
@@ -291,8 +289,7 @@ static void on_poll(void *userdata)
 /* Watches the program's files; by polling where the kernel has no more inotify instances for us. */
 static void watch_view(struct monitor *monitor)
 {
-    cleanup_free char *metrics = path_of(monitor, "view/metrics.jsonl"),
-                      *weights = path_of(monitor, "view/weights");
+    cleanup_free char *metrics = path_of(monitor, "view/metrics.jsonl"), *weights = path_of(monitor, "view/weights");
 
     monitor->inotify_fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (monitor->inotify_fd >= 0) {
@@ -343,17 +340,16 @@ static void classify(struct monitor *monitor, const struct program_end *end, boo
     if (end->failure && !monitor->stop_reason)
         set_ending(monitor, "start_failed", xstrdup(end->failure));
     else if (monitor->stop_reason)
-        set_ending(
-            monitor, monitor->stop_reason,
-            xasprintf(monitor->stop_signal == SIGKILL ? "ended by force (%s)" : "ended on request (%s)",
-                      monitor->stop_reason));
+        set_ending(monitor, monitor->stop_reason,
+                   xasprintf(monitor->stop_signal == SIGKILL ? "ended by force (%s)" : "ended on request (%s)",
+                             monitor->stop_reason));
     else if (monitor->timed_out)
         set_ending(monitor, "timeout",
                    xasprintf("did not finish within %lld ms", (long long)monitor->spec->timeout_ms));
     else if (oom_killed && (ending->signal || ending->exit_code))
-        set_ending(monitor, "oom",
-                   xasprintf("passed its memory limit of %llu bytes",
-                             (unsigned long long)monitor->spec->limits.memory));
+        set_ending(
+            monitor, "oom",
+            xasprintf("passed its memory limit of %llu bytes", (unsigned long long)monitor->spec->limits.memory));
     else if (ending->signal)
         set_ending(monitor, "signaled",
                    xasprintf("killed by signal %d (%s)", ending->signal, strsignal(ending->signal)));
@@ -385,8 +381,7 @@ static json_t *ending_json(const struct ending *ending)
 {
     json_t *json = json_object();
 
-    json_object_set_new(json, "exit_code",
-                        ending->exit_code >= 0 ? json_integer(ending->exit_code) : json_null());
+    json_object_set_new(json, "exit_code", ending->exit_code >= 0 ? json_integer(ending->exit_code) : json_null());
     json_object_set_new(json, "signal", ending->signal ? json_integer(ending->signal) : json_null());
     json_set_bool(json, "oom_killed", ending->oom_killed);
     return json;
@@ -449,8 +444,8 @@ static void on_started(void *userdata, pid_t pid)
     intake_add(monitor->intake, "started", json_build("{s:i}", "pid", (int)pid));
     intake_flush(monitor->intake, NULL);
     if (monitor->spec->timeout_ms > 0 && !monitor->timeout_timer)
-        monitor->timeout_timer = loop_add_timer(monitor->loop, monitor->spec->timeout_ms * NS_PER_MS,
-                                                on_timeout, monitor);
+        monitor->timeout_timer = loop_add_timer(monitor->loop, monitor->spec->timeout_ms * NS_PER_MS, on_timeout,
+                                                monitor);
 }
 
 static const struct program_callbacks program_callbacks = {on_started, on_ended};
@@ -522,8 +517,7 @@ static void settle(void *userdata)
         loop_stop(monitor->loop);
     } else {
         /* The disk is full, or weights are being synced. */
-        monitor->settle_timer = loop_add_timer(monitor->loop, r < 0 ? RETRY_DELAY : 5 * NS_PER_MS, settle,
-                                               monitor);
+        monitor->settle_timer = loop_add_timer(monitor->loop, r < 0 ? RETRY_DELAY : 5 * NS_PER_MS, settle, monitor);
     }
 }
 
@@ -559,8 +553,8 @@ static void start(struct monitor *monitor)
 /* Appears whole; not synced, because it is worth nothing after a power loss and the program waits for it. */
 static int write_identity(struct monitor *monitor, struct error *error)
 {
-    cleanup_free char *path = path_of(monitor, "monitor.json"),
-                      *new_path = path_of(monitor, "monitor.json.tmp"), *text = NULL;
+    cleanup_free char *path = path_of(monitor, "monitor.json"), *new_path = path_of(monitor, "monitor.json.tmp"),
+                      *text = NULL;
     cleanup_json json_t *json = NULL;
     cleanup_close int fd = -1;
     struct proc_id id;
@@ -595,8 +589,8 @@ static int open_control(struct monitor *monitor, struct error *error)
 
 static int open_view(struct monitor *monitor, struct error *error)
 {
-    cleanup_free char *metrics_path = path_of(monitor, "view/metrics.jsonl"),
-                      *from = path_of(monitor, "view/weights"), *to = path_of(monitor, "weights");
+    cleanup_free char *metrics_path = path_of(monitor, "view/metrics.jsonl"), *from = path_of(monitor, "view/weights"),
+                      *to = path_of(monitor, "weights");
     int fd;
 
     if (view_create(monitor->directory, monitor->spec, error) < 0)
@@ -622,12 +616,11 @@ static int set_up(struct monitor *monitor, struct error *error)
     signal(SIGINT, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     if (monitor_spec_load(spec, &monitor->spec, error) < 0 || open_control(monitor, error) < 0 ||
-        capture_open(log, monitor->spec->log_limit, monitor->loop, on_truncated, monitor, &monitor->capture,
-                     error) < 0 ||
+        capture_open(log, monitor->spec->log_limit, monitor->loop, on_truncated, monitor, &monitor->capture, error) <
+            0 ||
         open_view(monitor, error) < 0)
         return -1;
-    monitor->program = program_new(monitor->directory, monitor->spec, monitor->loop, &program_callbacks,
-                                   monitor);
+    monitor->program = program_new(monitor->directory, monitor->spec, monitor->loop, &program_callbacks, monitor);
     if (monitor->spec->cgroup)
         loop_add_interval(monitor->loop, STATS_INTERVAL, on_stats, monitor);
     return 0;
@@ -692,8 +685,7 @@ int monitor_run(const char *directory, struct error *error)
     if (fs_lock(lock, &lock_fd, error) < 0)
         return -1;
     if (fs_exists(lost))
-        return error_set(error, ERROR_CONFLICT, "%s was given up before its monitor started",
-                         monitor.directory);
+        return error_set(error, ERROR_CONFLICT, "%s was given up before its monitor started", monitor.directory);
     if (write_identity(&monitor, error) < 0 || intake_open(intake, monitor.loop, &monitor.intake, error) < 0)
         return -1;
     if (set_up(&monitor, &why) < 0)

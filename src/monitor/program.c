@@ -112,8 +112,7 @@ static void kill_leftovers(struct program *program)
     cgroups_close(cgroups);
 }
 
-static void set_failure(struct program *program, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
+static void set_failure(struct program *program, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void set_failure(struct program *program, const char *format, ...)
 {
     va_list args;
@@ -154,8 +153,7 @@ static void take_report(struct program *program, const struct report *report)
         break;
     case REPORT_FAILED:
         set_failure(program, "cannot execute %s: %s",
-                    program->spec->argv.count ? program->spec->argv.items[0] : "the program",
-                    strerror(report->value));
+                    program->spec->argv.count ? program->spec->argv.items[0] : "the program", strerror(report->value));
         break;
     case REPORT_ENDED:
         program->has_status = true;
@@ -416,8 +414,8 @@ int program_start(struct program *program, const int output_fds[2], struct error
 
     pid = fork(); /* this program has one thread */
     if (pid == 0)
-        exec_child(program, (const char *const *)argv.items,
-                   spec->environment.count ? spec->environment.items : empty, output_fds, fds[1]);
+        exec_child(program, (const char *const *)argv.items, spec->environment.count ? spec->environment.items : empty,
+                   output_fds, fds[1]);
     close(fds[1]);
     if (pid < 0) {
         close(fds[0]);

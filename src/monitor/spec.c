@@ -60,15 +60,15 @@ static const struct schema_field spec_fields[] = {
     {"output_limit", SCHEMA_INTEGER, .doc = "bytes of artifacts"},
     {},
 };
-static const struct schema spec_schema = {"MonitorSpec", spec_fields, "what a monitor is to run",
-                                          .open = true};
+static const struct schema spec_schema = {"MonitorSpec", spec_fields, "what a monitor is to run", .open = true};
 
 static void copy_strings(struct strvec *to, const json_t *array)
 {
     size_t i;
     json_t *item;
 
-    json_array_foreach((json_t *)array, i, item) strvec_push(to, json_string_value(item));
+    json_array_foreach((json_t *)array, i, item)
+        strvec_push(to, json_string_value(item));
 }
 
 static void read_links(struct monitor_spec *spec, const json_t *array)
@@ -77,8 +77,7 @@ static void read_links(struct monitor_spec *spec, const json_t *array)
     json_t *item;
 
     spec->links = xcalloc(json_array_size(array) + 1, sizeof(*spec->links));
-    json_array_foreach((json_t *)array, i, item)
-    {
+    json_array_foreach((json_t *)array, i, item) {
         spec->links[i].source = xstrdup(json_get_string(item, "source", ""));
         spec->links[i].target = xstrdup(json_get_string(item, "target", ""));
         spec->n_links++;

@@ -184,9 +184,8 @@ static void test_flush_is_told_after_the_sync(void **state)
 static void write_weights(struct fixture *f, const char *name, size_t data, size_t claimed)
 {
     cleanup_free char *directory = fs_join(f->directory, "from"), *path = fs_join(directory, name),
-                      *header = xasprintf(
-                          "{\"w\":{\"dtype\":\"U8\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}", claimed,
-                          claimed),
+                      *header = xasprintf("{\"w\":{\"dtype\":\"U8\",\"shape\":[%zu],\"data_offsets\":[0,%zu]}}",
+                                          claimed, claimed),
                       *zeros = xcalloc(1, data + 1);
     cleanup_close int fd = -1;
     uint64_t length = strlen(header);
@@ -201,8 +200,7 @@ static void write_weights(struct fixture *f, const char *name, size_t data, size
 static void test_weights(void **state)
 {
     struct fixture *f = *state;
-    cleanup_free char *from = fs_join(f->directory, "from"), *to = fs_join(f->directory, "weights"),
-                      *text = NULL;
+    cleanup_free char *from = fs_join(f->directory, "from"), *to = fs_join(f->directory, "weights"), *text = NULL;
     struct weights *weights;
 
     write_weights(f, "a.safetensors", 4, 4);

@@ -73,13 +73,11 @@ int view_create(const char *directory, const struct monitor_spec *spec, struct e
         mode_t mode;
         bool theirs;
     } directories[] = {
-        {"", 0755, false},       {"weights", 0755, true}, {"out", 0755, true},
-        {"resume", 0755, false}, {"data", 0755, false},
+        {"", 0755, false}, {"weights", 0755, true}, {"out", 0755, true}, {"resume", 0755, false}, {"data", 0755, false},
     };
 
     for (size_t i = 0; i < ARRAY_SIZE(directories); i++)
-        if (make_directory(view, directories[i].name, directories[i].mode, directories[i].theirs, spec,
-                           error) < 0)
+        if (make_directory(view, directories[i].name, directories[i].mode, directories[i].theirs, spec, error) < 0)
             return -1;
     if (make_directory(directory, "weights", 0700, false, spec, error) < 0 ||
         make_file(view, "metrics.jsonl", "", 0600, true, spec, error) < 0 ||
@@ -123,8 +121,8 @@ static int copy_link(int from_fd, int to_fd, const char *name, struct error *err
     return 0;
 }
 
-static int copy_directory(int from_fd, int to_fd, const char *name, int depth,
-                          const struct monitor_spec *spec, struct error *error)
+static int copy_directory(int from_fd, int to_fd, const char *name, int depth, const struct monitor_spec *spec,
+                          struct error *error)
 {
     cleanup_close int from = openat(from_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), to = -1;
 
@@ -227,8 +225,7 @@ static void list_files(struct output *output, int parent, const char *prefix, in
         cleanup_free char *path = xasprintf("%s%s", prefix, name);
         struct stat st;
 
-        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 ||
-            fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
         if (S_ISREG(st.st_mode)) {
             strvec_push(&output->names, path);
@@ -265,8 +262,8 @@ static void keep_file(struct output *output, int root, const char *name, const s
     output->total++;
     fchmod(fd, 0644);
     if (json_array_size(output->list) < ARTIFACTS_MAX)
-        json_array_append_new(output->list, json_build("{s:o, s:I}", "path", json_string_lossy(name), "size",
-                                                       (json_int_t)st.st_size));
+        json_array_append_new(
+            output->list, json_build("{s:o, s:I}", "path", json_string_lossy(name), "size", (json_int_t)st.st_size));
 }
 
 static void warn_dropped(const struct output *output, const struct monitor_spec *spec, struct intake *intake)

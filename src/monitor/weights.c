@@ -102,7 +102,8 @@ struct weights *weights_close(struct weights *weights)
         kill(weights->sync_pid, SIGKILL);
         waitpid(weights->sync_pid, NULL, 0);
     }
-    list_for_each_safe(arrival, tmp, &weights->arrivals, link) arrival_free(arrival);
+    list_for_each_safe(arrival, tmp, &weights->arrivals, link)
+        arrival_free(arrival);
     forget_seen(weights);
     close(weights->from_fd);
     close(weights->to_fd);
@@ -217,8 +218,7 @@ static void reject(struct weights *weights, const char *name, const char *stored
 {
     cleanup_free char *back = xasprintf("%s.invalid", name);
 
-    intake_warn(weights->intake, "weights_invalid", "weights/%.200s is no generation: %s", name,
-                error->message);
+    intake_warn(weights->intake, "weights_invalid", "weights/%.200s is no generation: %s", name, error->message);
     if (renameat2(weights->to_fd, stored, weights->from_fd, back, RENAME_NOREPLACE) < 0) {
         cleanup_free char *path = fs_join(weights->to, stored);
 
@@ -237,8 +237,7 @@ static void take(struct weights *weights, const char *name)
     file_name(weights->generation + 1, stored);
     if (renameat2(weights->from_fd, name, weights->to_fd, stored, RENAME_NOREPLACE) < 0) {
         if (errno != ENOENT)
-            intake_warn(weights->intake, "weights_invalid", "cannot take weights/%.200s: %s", name,
-                        strerror(errno));
+            intake_warn(weights->intake, "weights_invalid", "cannot take weights/%.200s: %s", name, strerror(errno));
         return;
     }
     fd = open_file(weights->to_fd, stored, &error);
@@ -305,8 +304,7 @@ static size_t list_files(struct weights *weights, struct seen **ret_files)
     if (directory)
         steal_fd(&fd);
     while (directory && n < SCAN_MAX && (entry = readdir(directory))) {
-        if (!is_candidate(entry->d_name) ||
-            fstatat(weights->from_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (!is_candidate(entry->d_name) || fstatat(weights->from_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
         files = xreallocarray(files, n + 1, sizeof(*files));
         files[n++] = (struct seen){xstrdup(entry->d_name), st.st_mtim, st.st_size};

@@ -305,8 +305,7 @@ static void node_over(struct active_node *node)
     node->over = true;
     if (failed && active->culprit < 0 && !active->run->stop_requested && !is_ended_by_peers(node))
         active->culprit = node->index;
-    engine_forget(active->orchestrator->engine, launch_key(node->run_id, node->attempt, node->index, key),
-                  NULL);
+    engine_forget(active->orchestrator->engine, launch_key(node->run_id, node->attempt, node->index, key), NULL);
     if (all_over(active)) {
         active_end(active);
         return;
@@ -327,8 +326,7 @@ static void intake_done(void *userdata)
     node->busy = false;
     if (node->failed) {
         /* Nothing is lost: the lines stay in the file. Tried again later, soon at first. */
-        int64_t pause = NS_PER_MS * 100
-                        << (node->failures < INTAKE_RETRIES ? node->failures++ : INTAKE_RETRIES);
+        int64_t pause = NS_PER_MS * 100 << (node->failures < INTAKE_RETRIES ? node->failures++ : INTAKE_RETRIES);
 
         node->busy = true;
         loop_add_timer(o->loop, pause, intake_more, node);
@@ -496,9 +494,8 @@ static void judge(struct active *active, struct verdict *verdict)
         return;
     }
     if (active->run->stop_requested && !active->nodes[0].launched) {
-        *verdict = (struct verdict){.state = RUN_STOPPED,
-                                    .reason = "stopped_by_user",
-                                    .message = xstrdup("stopped before it started")};
+        *verdict = (struct verdict){
+            .state = RUN_STOPPED, .reason = "stopped_by_user", .message = xstrdup("stopped before it started")};
         return;
     }
     node = deciding_node(active);
@@ -511,11 +508,10 @@ static void judge(struct active *active, struct verdict *verdict)
                                     .message = xasprintf("node %d: %s", node->index, node->corrupt),
                                     .may_retry = true};
     else if (node->is_lost)
-        *verdict = (struct verdict){
-            .state = RUN_LOST,
-            .reason = "node_lost",
-            .message = xasprintf("node %d vanished without an exit record", node->index),
-            .may_retry = true};
+        *verdict = (struct verdict){.state = RUN_LOST,
+                                    .reason = "node_lost",
+                                    .message = xasprintf("node %d vanished without an exit record", node->index),
+                                    .may_retry = true};
     else
         judge_node(node, verdict);
     name_node(active, node, verdict);
@@ -552,8 +548,7 @@ static const int64_t retry_pauses_ms[] = {0, 1000, 5000, 15000, 60000};
 
 static int64_t next_attempt_at(int failures)
 {
-    size_t i = failures < (int)ARRAY_SIZE(retry_pauses_ms) ? (size_t)failures
-                                                           : ARRAY_SIZE(retry_pauses_ms) - 1;
+    size_t i = failures < (int)ARRAY_SIZE(retry_pauses_ms) ? (size_t)failures : ARRAY_SIZE(retry_pauses_ms) - 1;
 
     return retry_pauses_ms[i] ? clock_wall_ms() + retry_pauses_ms[i] : 0;
 }
@@ -711,9 +706,8 @@ static int load_nodes(struct orchestrator *o, struct active *active, uint64_t *r
     int r;
 
     if (db_begin_read(o->store->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error,
-                 "SELECT node, state, gpus, exit FROM run_nodes WHERE run_id = ? AND attempt = ?", "si",
-                 active->run->id, (int64_t)active->run->attempt) < 0)
+        db_query(&tx, &rows, error, "SELECT node, state, gpus, exit FROM run_nodes WHERE run_id = ? AND attempt = ?",
+                 "si", active->run->id, (int64_t)active->run->attempt) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
         int64_t index = db_int(&rows, 0), state = db_int(&rows, 1);
@@ -773,8 +767,8 @@ int active_reattach(struct orchestrator *o, const char *run_id, struct error *er
 
         if (active->nodes[i].over)
             continue;
-        if (engine_attach(o->engine, launch_key(run_id, run->attempt, i, key), active->nodes[i].directory,
-                          &cause) < 0) {
+        if (engine_attach(o->engine, launch_key(run_id, run->attempt, i, key), active->nodes[i].directory, &cause) <
+            0) {
             log_warning("cannot reattach to a node", "key", key, "error", cause.message);
             active->nodes[i].gone = true;
         }

@@ -73,17 +73,15 @@ static void free_job(void *pointer)
     free(job);
 }
 
-struct builder *builder_new(struct store *store, struct loop *loop, struct workers *workers,
-                            const char *python, builder_fn fn, void *userdata)
+struct builder *builder_new(struct store *store, struct loop *loop, struct workers *workers, const char *python,
+                            builder_fn fn, void *userdata)
 {
     struct builder *builder = xnew0(struct builder);
 
     builder->store = store;
     builder->loop = loop;
     builder->workers = workers;
-    builder->python = xstrdup(python                                  ? python
-                              : access("/usr/bin/python3", X_OK) == 0 ? "/usr/bin/python3"
-                                                                      : "python3");
+    builder->python = xstrdup(python ? python : access("/usr/bin/python3", X_OK) == 0 ? "/usr/bin/python3" : "python3");
     builder->fn = fn;
     builder->userdata = userdata;
     builder->jobs.destroy = free_job;
@@ -115,8 +113,7 @@ char *builder_log(const struct store *store, const char *digest)
 
 static int identify(struct builder *builder, struct error *error)
 {
-    const char *argv[] = {builder->python, "-c",
-                          "import platform as p; print(p.python_version(), p.machine())", NULL};
+    const char *argv[] = {builder->python, "-c", "import platform as p; print(p.python_version(), p.machine())", NULL};
     cleanup_free char *output = NULL;
     int r = proc_run(argv, 256, 20000, &output, error);
 
@@ -186,8 +183,7 @@ static void finish_work(void *userdata)
                                  : "build_killed",
                         job->message, ready ? fs_tree_size(directory) : 0, &error) < 0 ||
         db_commit(&tx, &error) < 0)
-        log_error("cannot record the end of an environment build", "digest", job->digest, "error",
-                  error.message);
+        log_error("cannot record the end of an environment build", "digest", job->digest, "error", error.message);
 }
 
 static void finish_done(void *userdata)
@@ -195,8 +191,8 @@ static void finish_done(void *userdata)
     struct build_job *job = userdata;
     struct builder *builder = job->builder;
 
-    log_info("environment build ended", "digest", job->digest, "state",
-             state_name(&build_states, (int)job->state), "message", job->message);
+    log_info("environment build ended", "digest", job->digest, "state", state_name(&build_states, (int)job->state),
+             "message", job->message);
     map_take(&builder->jobs, job->digest);
     builder->fn(builder->userdata, job->digest, job->state, job->message);
     free_job(job);
@@ -220,8 +216,7 @@ static int start(struct builder *builder, const char *digest, const char *requir
     cleanup_free char *parent = store_path(builder->store, "environments");
     cleanup_free char *text_path = xasprintf("%s.txt", directory);
     const char *argv[] = {"/bin/sh", "-c", script, "slipway-environment", builder->python, directory, NULL};
-    struct proc_spawn spawn = {
-        .argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .new_session = true};
+    struct proc_spawn spawn = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .new_session = true};
     struct build_job *job;
     struct proc_id id;
     pid_t pid;
@@ -252,8 +247,8 @@ int builder_resume(struct builder *builder, struct error *error)
     int r;
 
     if (db_begin_read(builder->store->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error, "SELECT digest, requirements FROM environment_builds WHERE state = ?",
-                 "i", (int64_t)BUILD_BUILDING) < 0)
+        db_query(&tx, &rows, error, "SELECT digest, requirements FROM environment_builds WHERE state = ?", "i",
+                 (int64_t)BUILD_BUILDING) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
         strvec_push(&digests, db_text(&rows, 0));

@@ -24,8 +24,8 @@ struct builder;
 typedef void (*builder_fn)(void *userdata, const char *digest, enum build_state state, const char *message);
 
 /* python: NULL: /usr/bin/python3, else the first in PATH. */
-struct builder *builder_new(struct store *store, struct loop *loop, struct workers *workers,
-                            const char *python, builder_fn fn, void *userdata);
+struct builder *builder_new(struct store *store, struct loop *loop, struct workers *workers, const char *python,
+                            builder_fn fn, void *userdata);
 /* Builds that are going on go on. Accepts NULL; returns NULL. */
 struct builder *builder_free(struct builder *builder);
 

@@ -26,8 +26,7 @@ static int unpack(struct store *store, const char *text, const char *directory, 
     struct digest digest;
 
     if (digest_parse(text, &digest, error) < 0 || fs_mkdir_all(directory, 0700, error) < 0 ||
-        vault_get(store->vault, &digest, &fd, error) < 0 ||
-        archive_unpack(fd, "code", directory, NULL, error) < 0)
+        vault_get(store->vault, &digest, &fd, error) < 0 || archive_unpack(fd, "code", directory, NULL, error) < 0)
         return -1;
     if (nftw(directory, open_to_all, 32, FTW_PHYS) != 0)
         return error_set_errno(error, errno, "cannot open %s to programs", directory);

@@ -124,7 +124,7 @@ static void take_reply(struct gateway_link *link, const json_t *reply)
     int64_t id = json_get_int(reply, "id", 0);
     struct call *call;
 
-    list_for_each (call, &link->calls, in_link)
+    list_for_each(call, &link->calls, in_link)
         if (call->id == id)
             break;
     if (&call->in_link == &link->calls)
@@ -359,9 +359,9 @@ static char *arguments_of(const struct gateway_link *link)
 static int write_record(struct gateway_link *link, struct error *error)
 {
     cleanup_free char *arguments = arguments_of(link), *text = NULL;
-    cleanup_json json_t *record =
-        json_build("{s:i, s:I, s:s, s:s}", "pid", (int)link->process.pid, "start_time",
-                   (json_int_t)link->process.start_time, "url", link->url, "arguments", arguments);
+    cleanup_json json_t *record = json_build("{s:i, s:I, s:s, s:s}", "pid", (int)link->process.pid, "start_time",
+                                             (json_int_t)link->process.start_time, "url", link->url, "arguments",
+                                             arguments);
 
     text = json_text(record);
     return fs_write_atomic(link->record_path, text, strlen(text), 0600, error);

@@ -48,8 +48,7 @@ static int load_rows(struct batch *batch, struct error *error)
     const struct intake_node *node = batch->node;
     cleanup_tx struct db_tx tx = DB_TX_INIT;
 
-    if (db_begin_read(batch->store->db, &tx, error) < 0 ||
-        run_load(&tx, NULL, node->run_id, &batch->run, error) < 0)
+    if (db_begin_read(batch->store->db, &tx, error) < 0 || run_load(&tx, NULL, node->run_id, &batch->run, error) < 0)
         return -1;
     return run_load_node(&tx, node->run_id, node->attempt, node->node, &batch->row, error);
 }
@@ -57,8 +56,7 @@ static int load_rows(struct batch *batch, struct error *error)
 static void set_corrupt(struct batch *batch, const char *what)
 {
     if (!batch->corrupt)
-        batch->corrupt = xasprintf("intake.jsonl is unreadable from byte %lld on: %s",
-                                   (long long)batch->offset, what);
+        batch->corrupt = xasprintf("intake.jsonl is unreadable from byte %lld on: %s", (long long)batch->offset, what);
     batch->more = false;
 }
 
@@ -73,10 +71,10 @@ static bool add_line(struct batch *batch, const char *line, const char *end)
     size_t n = json_array_size(batch->lines);
 
     if (!json_is_object(value) || sequence != expected) {
-        what = !value                   ? xstrdup(cause.message)
-               : !json_is_object(value) ? xstrdup("a line is no object")
-                                        : xasprintf("line %lld comes where %lld should be",
-                                                    (long long)sequence, (long long)expected);
+        what = !value ? xstrdup(cause.message)
+               : !json_is_object(value)
+                   ? xstrdup("a line is no object")
+                   : xasprintf("line %lld comes where %lld should be", (long long)sequence, (long long)expected);
         set_corrupt(batch, what);
         return false;
     }
@@ -114,8 +112,7 @@ static int read_lines(struct batch *batch, struct error *error)
         batch->more = n == (ssize_t)CHUNK;
     } while (!memchr(text.data, '\n', text.length));
 
-    for (line = text.data; (end = memchr(line, '\n', text.length - (size_t)(line - text.data))) != NULL;
-         line = end + 1)
+    for (line = text.data; (end = memchr(line, '\n', text.length - (size_t)(line - text.data))) != NULL; line = end + 1)
         if (!add_line(batch, line, end))
             break;
     return 0;
@@ -159,8 +156,9 @@ static int store_blobs(struct batch *batch, struct error *error)
     json_t *line;
     size_t i;
 
-    json_array_foreach(batch->lines, i,
-                       line) if (is_type(line, "weights") && store_weights(batch, line, error) < 0) return -1;
+    json_array_foreach(batch->lines, i, line)
+        if (is_type(line, "weights") && store_weights(batch, line, error) < 0)
+            return -1;
     return 0;
 }
 
@@ -170,8 +168,8 @@ static int add_warning(struct db_tx *tx, struct batch *batch, const char *code, 
                        struct error *error)
 {
     cleanup_free char *subject = xasprintf("run/%s", batch->run->id);
-    cleanup_json json_t *data = json_build("{s:s, s:s, s:i, s:i}", "code", code, "message", message,
-                                           "attempt", batch->node->attempt, "node", batch->node->node);
+    cleanup_json json_t *data = json_build("{s:s, s:s, s:i, s:i}", "code", code, "message", message, "attempt",
+                                           batch->node->attempt, "node", batch->node->node);
     struct journal_event event = {
         .type = "slipway.run.warning", .subject = subject, .project = batch->run->project, .data = data};
 
@@ -208,8 +206,8 @@ static int take_metric(struct db_tx *tx, struct batch *batch, const json_t *line
 {
     cleanup_error struct error cause = ERROR_INIT;
 
-    if (metric_write(tx, &batch->metrics, batch->sequence, line_time_ms(line),
-                     json_object_get(line, "values"), &cause) == 0)
+    if (metric_write(tx, &batch->metrics, batch->sequence, line_time_ms(line), json_object_get(line, "values"),
+                     &cause) == 0)
         return 0;
     if (cause.code == ERROR_TOO_LARGE)
         return add_warning(tx, batch, "metrics_too_many", cause.message, error);
@@ -223,9 +221,8 @@ static int set_last_step(struct db_tx *tx, struct batch *batch, struct error *er
 
     if (!batch->metrics.has_step)
         return 0;
-    return db_exec(tx, error,
-                   "UPDATE run_nodes SET last_step = ? WHERE run_id = ? AND attempt = ? AND node = ?", "dsii",
-                   batch->metrics.last_step, node->run_id, (int64_t)node->attempt, (int64_t)node->node);
+    return db_exec(tx, error, "UPDATE run_nodes SET last_step = ? WHERE run_id = ? AND attempt = ? AND node = ?",
+                   "dsii", batch->metrics.last_step, node->run_id, (int64_t)node->attempt, (int64_t)node->node);
 }
 
 /* What the release record of a model version keeps of the run. */
@@ -242,12 +239,11 @@ static json_t *run_facts(const struct run *run)
         if (value && !json_is_null(value))
             json_object_set(facts, keys[i], value);
     }
-    json_array_foreach(json_object_get(run->spec, "datasets"), i, dataset)
-    {
-        json_array_foreach(json_object_get(dataset, "files"), k, file) json_array_append_new(
-            data,
-            json_build("{s:s, s:s, s:s}", "address", json_get_string(dataset, "address", ""), "file",
-                       json_get_string(file, "name", ""), "digest", json_get_string(file, "digest", "")));
+    json_array_foreach(json_object_get(run->spec, "datasets"), i, dataset) {
+        json_array_foreach(json_object_get(dataset, "files"), k, file)
+            json_array_append_new(
+                data, json_build("{s:s, s:s, s:s}", "address", json_get_string(dataset, "address", ""), "file",
+                                 json_get_string(file, "name", ""), "digest", json_get_string(file, "digest", "")));
     }
     json_object_set_new(facts, "data", data);
     json_set_string(facts, "job", run->job);
@@ -257,8 +253,8 @@ static json_t *run_facts(const struct run *run)
     return facts;
 }
 
-static int add_to_model(struct db_tx *tx, struct batch *batch, const char *digest, const json_t *line,
-                        int generation, struct error *error)
+static int add_to_model(struct db_tx *tx, struct batch *batch, const char *digest, const json_t *line, int generation,
+                        struct error *error)
 {
     const struct run *run = batch->run;
     cleanup_json json_t *facts = run_facts(run);
@@ -311,16 +307,16 @@ static int take_weights(struct db_tx *tx, struct batch *batch, const json_t *lin
 
 static int take_warning(struct db_tx *tx, struct batch *batch, const json_t *line, struct error *error)
 {
-    return add_warning(tx, batch, json_get_string(line, "code", "unknown"),
-                       json_get_string(line, "message", ""), error);
+    return add_warning(tx, batch, json_get_string(line, "code", "unknown"), json_get_string(line, "message", ""),
+                       error);
 }
 
 static int take_stats(struct db_tx *tx, struct batch *batch, const json_t *line, struct error *error)
 {
     const struct intake_node *node = batch->node;
 
-    return db_exec(tx, error, "UPDATE run_nodes SET stats = ? WHERE run_id = ? AND attempt = ? AND node = ?",
-                   "jsii", line, node->run_id, (int64_t)node->attempt, (int64_t)node->node);
+    return db_exec(tx, error, "UPDATE run_nodes SET stats = ? WHERE run_id = ? AND attempt = ? AND node = ?", "jsii",
+                   line, node->run_id, (int64_t)node->attempt, (int64_t)node->node);
 }
 
 static int take_exited(struct db_tx *tx, struct batch *batch, const json_t *line, struct error *error)
@@ -366,8 +362,7 @@ static int commit_batch(struct batch *batch, struct error *error)
     batch->warnings = 0;
     if (db_begin_write(batch->store->db, &tx, error) < 0)
         return -1;
-    json_array_foreach(batch->lines, i, line)
-    {
+    json_array_foreach(batch->lines, i, line) {
         batch->taken = i;
         if (take_line(&tx, batch, line, error) < 0)
             return -1;
@@ -378,8 +373,8 @@ static int commit_batch(struct batch *batch, struct error *error)
     if (db_exec(&tx, error,
                 "UPDATE run_nodes SET intake_offset = ?, intake_sequence = ?, warnings = warnings + ? "
                 "WHERE run_id = ? AND attempt = ? AND node = ? AND intake_offset = ?",
-                "iiisiii", batch->offset, batch->sequence, batch->warnings, node->run_id,
-                (int64_t)node->attempt, (int64_t)node->node, batch->row.intake_offset) < 0)
+                "iiisiii", batch->offset, batch->sequence, batch->warnings, node->run_id, (int64_t)node->attempt,
+                (int64_t)node->node, batch->row.intake_offset) < 0)
         return -1;
     if (db_changes(&tx) != 1)
         return error_set(error, ERROR_CONFLICT, "somebody else takes the intake of run %s", node->run_id);
@@ -434,8 +429,7 @@ static void remove_stored_weights(const struct batch *batch)
     json_t *line;
     size_t i;
 
-    json_array_foreach(batch->lines, i, line)
-    {
+    json_array_foreach(batch->lines, i, line) {
         if (json_get_string(line, "digest", NULL)) {
             cleanup_free char *path = fs_join(batch->node->directory, json_get_string(line, "file", ""));
 
@@ -454,15 +448,15 @@ static int take_exit_file(struct batch *batch, bool *ret_ended, struct error *er
     if (!fs_exists(path))
         return 0;
     record = json_parse_file(path, LIMIT_HTTP_REPLY, error);
-    if (!record || db_begin_write(batch->store->db, &tx, error) < 0 ||
-        take_exited(&tx, batch, record, error) < 0 || db_commit(&tx, error) < 0)
+    if (!record || db_begin_write(batch->store->db, &tx, error) < 0 || take_exited(&tx, batch, record, error) < 0 ||
+        db_commit(&tx, error) < 0)
         return -1;
     *ret_ended = true;
     return 0;
 }
 
-int intake_take(struct store *store, const struct intake_node *node, bool final,
-                struct intake_result *ret_result, struct error *error)
+int intake_take(struct store *store, const struct intake_node *node, bool final, struct intake_result *ret_result,
+                struct error *error)
 {
     cleanup_batch struct batch batch = {.store = store, .node = node, .lines = json_array()};
     struct intake_result result = {0};
@@ -479,8 +473,7 @@ int intake_take(struct store *store, const struct intake_node *node, bool final,
     result.started = batch.row.state != NODE_LAUNCHING;
     result.ended = batch.row.state == NODE_EXITED;
     result.corrupt = steal_ptr(batch.corrupt);
-    if (final && !result.corrupt && !result.more && !result.ended &&
-        take_exit_file(&batch, &result.ended, error) < 0)
+    if (final && !result.corrupt && !result.more && !result.ended && take_exit_file(&batch, &result.ended, error) < 0)
         return -1;
     *ret_result = result;
     return 0;

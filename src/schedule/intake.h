@@ -26,5 +26,5 @@ struct intake_result {
 
 /* Blocks on disk; one call a node at a time. `final`: the node is gone, what its exit.json says is taken if
  * the last line of the intake is not there. */
-int intake_take(struct store *store, const struct intake_node *node, bool final,
-                struct intake_result *ret_result, struct error *error);
+int intake_take(struct store *store, const struct intake_node *node, bool final, struct intake_result *ret_result,
+                struct error *error);

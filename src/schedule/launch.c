@@ -59,18 +59,15 @@ static int pin_datasets(struct launch *launch, struct store *store, const char *
     json_t *dataset, *file;
     size_t i, k;
 
-    json_array_foreach(datasets, i, dataset)
-    {
-        json_array_foreach(json_object_get(dataset, "files"), k, file)
-        {
+    json_array_foreach(datasets, i, dataset) {
+        json_array_foreach(json_object_get(dataset, "files"), k, file) {
             const char *name = json_get_string(file, "name", "");
             cleanup_free char *path = NULL;
             struct digest digest;
 
             if (digest_parse(json_get_string(file, "digest", ""), &digest, error) < 0 ||
                 vault_pin(store->vault, &digest, owner, &path, error) < 0)
-                return error_wrap(error, "dataset %s, file %s", json_get_string(dataset, "address", ""),
-                                  name);
+                return error_wrap(error, "dataset %s, file %s", json_get_string(dataset, "address", ""), name);
             strvec_push(&launch->mounts, path);
             strvec_pushf(&launch->mounts, "/slipway/data/%s/%s", json_get_string(dataset, "name", ""), name);
         }
@@ -162,11 +159,9 @@ static void push_parameters(struct strvec *env, const json_t *parameters)
     const char *key;
     json_t *value;
 
-    json_object_foreach((json_t *)parameters, key, value)
-    {
+    json_object_foreach((json_t *)parameters, key, value) {
         cleanup_free char *name = xstrdup(key);
-        cleanup_free char *text = json_is_string(value) ? xstrdup(json_string_value(value))
-                                                        : json_text(value);
+        cleanup_free char *text = json_is_string(value) ? xstrdup(json_string_value(value)) : json_text(value);
 
         for (char *p = name; *p; p++)
             *p = isalnum((unsigned char)*p) ? (char)toupper((unsigned char)*p) : '_';
@@ -263,8 +258,7 @@ static void fill_environment(const struct launch *launch, int node, const char *
 
 /* -- launch -- */
 
-int launch_node(const struct launch *launch, struct engine *engine, struct store *store, int node,
-                struct error *error)
+int launch_node(const struct launch *launch, struct engine *engine, struct store *store, int node, struct error *error)
 {
     const struct run *run = launch->run;
     cleanup_free char *directory = launch_directory(store, run->id, run->attempt, node);
@@ -282,8 +276,7 @@ int launch_node(const struct launch *launch, struct engine *engine, struct store
         strvec_push(&argv, json_string_value(word));
     fill_environment(launch, node, gpus, sdk, &env);
     for (; n < launch->mounts.count / 2; n++)
-        mounts[n] = (struct engine_mount){launch->mounts.items[2 * n], launch->mounts.items[2 * n + 1],
-                                          false};
+        mounts[n] = (struct engine_mount){launch->mounts.items[2 * n], launch->mounts.items[2 * n + 1], false};
     if (launch->environment)
         mounts[n++] = (struct engine_mount){launch->environment, launch->environment, false};
     if (sdk)

@@ -29,8 +29,7 @@ struct launch {
 struct launch *launch_free(struct launch *launch);
 
 int launch_prepare(struct launch *launch, struct store *store, struct error *error);
-int launch_node(const struct launch *launch, struct engine *engine, struct store *store, int node,
-                struct error *error);
+int launch_node(const struct launch *launch, struct engine *engine, struct store *store, int node, struct error *error);
 
 /* Directory of a node of the run's present attempt, to be freed. */
 char *launch_directory(const struct store *store, const char *run_id, int attempt, int node);

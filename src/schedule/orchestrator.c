@@ -101,8 +101,7 @@ static enum queue_park park_of(const struct queue_item *item)
     return item->not_before > clock_wall_ms() ? QUEUE_PAUSED : QUEUE_READY;
 }
 
-static int enqueue(struct orchestrator *o, const struct queue_item *item, const char *build,
-                   struct error *error)
+static int enqueue(struct orchestrator *o, const struct queue_item *item, const char *build, struct error *error)
 {
     enum build_state state = BUILD_READY;
     cleanup_free char *message = NULL, *full = NULL;
@@ -129,8 +128,7 @@ int orchestrator_enqueue(struct orchestrator *o, const struct run *run, struct e
                               .need = {run->resources, run->nodes}};
 
     memcpy(item.id, run->id, sizeof(item.id));
-    return enqueue(o, &item, json_get_string(json_object_get(run->spec, "environment"), "digest", NULL),
-                   error);
+    return enqueue(o, &item, json_get_string(json_object_get(run->spec, "environment"), "digest", NULL), error);
 }
 
 static void on_build(void *userdata, const char *digest, enum build_state state, const char *message)
@@ -292,8 +290,7 @@ static void ask_why(struct orchestrator *o, void *userdata)
 
     why->answer = queue_why(o->queue, &o->pool, why->run_id, clock_wall_ms());
     if (!why->answer && active)
-        why->answer = json_build("{s:s, s:s}", "reason", active->preparing ? "preparing" : "running",
-                                 "message",
+        why->answer = json_build("{s:s, s:s}", "reason", active->preparing ? "preparing" : "running", "message",
                                  active->preparing ? "it has its resources; code and data are being prepared"
                                                    : "it has its resources and was launched");
 }
@@ -329,15 +326,15 @@ static void ask_capacity(struct orchestrator *o, void *userdata)
         json_t *gpu = json_build("{s:i, s:I}", "index", i, "memory", (json_int_t)o->pool.gpu_memory[i]);
 
         json_set_string(gpu, "holder", NULL);
-        list_for_each(holder, &o->pool.holders, link) if (holder->amount.gpus & UINT64_C(1) << i)
-            json_set_string(gpu, "holder", holder->owner);
+        list_for_each(holder, &o->pool.holders, link)
+            if (holder->amount.gpus & UINT64_C(1) << i)
+                json_set_string(gpu, "holder", holder->owner);
         json_array_append_new(gpus, gpu);
     }
-    list_for_each(holder, &o->pool.holders, link)
-    {
+    list_for_each(holder, &o->pool.holders, link) {
         cleanup_free char *list = pool_gpu_list(holder->amount.gpus, POOL_GPUS, 0);
-        json_t *item = json_build("{s:s, s:f, s:I}", "owner", holder->owner, "cpus", holder->amount.cpus,
-                                  "memory", (json_int_t)holder->amount.memory);
+        json_t *item = json_build("{s:s, s:f, s:I}", "owner", holder->owner, "cpus", holder->amount.cpus, "memory",
+                                  (json_int_t)holder->amount.memory);
 
         json_set_string(item, "gpus", list);
         json_set_time_ms(item, "since", holder->since);
@@ -346,9 +343,9 @@ static void ask_capacity(struct orchestrator *o, void *userdata)
     }
     *answer = json_build(
         "{s:s, s:s, s:o, s:o, s:o, s:o, s:I, s:I}", "engine", o->engine->driver->name, "runtime",
-        o->capacity.runtime ? o->capacity.runtime : "", "cpus", amount_json(o->pool.cpus, o->pool.used.cpus),
-        "memory", amount_json((double)o->pool.memory, (double)o->pool.used.memory), "gpus", gpus, "holders",
-        holders, "queued", (json_int_t)queue_count(o->queue), "running", (json_int_t)map_count(&o->active));
+        o->capacity.runtime ? o->capacity.runtime : "", "cpus", amount_json(o->pool.cpus, o->pool.used.cpus), "memory",
+        amount_json((double)o->pool.memory, (double)o->pool.used.memory), "gpus", gpus, "holders", holders, "queued",
+        (json_int_t)queue_count(o->queue), "running", (json_int_t)map_count(&o->active));
     json_set_string(*answer, "note", o->capacity.note);
 }
 
@@ -524,11 +521,10 @@ static int load_live(struct orchestrator *o, struct error *error)
     return 0;
 }
 
-static int open_engine(struct orchestrator *o, const struct orchestrator_options *options,
-                       struct error *error)
+static int open_engine(struct orchestrator *o, const struct orchestrator_options *options, struct error *error)
 {
-    if (engine_open(options->engine ? options->engine : "auto", options->engine_options, o->loop,
-                    o->store->directory, on_engine_event, o, &o->engine, error) < 0 ||
+    if (engine_open(options->engine ? options->engine : "auto", options->engine_options, o->loop, o->store->directory,
+                    on_engine_event, o, &o->engine, error) < 0 ||
         engine_probe(o->engine, &o->capacity, error) < 0)
         return error_wrap(error, "engine %s", options->engine ? options->engine : "auto");
     pool_init(&o->pool, o->capacity.cpus, o->capacity.memory, o->capacity.gpus, o->capacity.gpu_memory);
@@ -549,14 +545,13 @@ int orchestrator_new(struct store *store, const struct orchestrator_options *opt
     o->long_run_ms = options->long_run_ms > 0 ? options->long_run_ms : LONG_RUN_MS;
     o->builder = builder_new(store, o->loop, o->workers, options->python, on_build, o);
     pool_init(&o->pool, 0, 0, 0, NULL);
-    if (open_engine(o, options, error) < 0 || builder_resume(o->builder, error) < 0 ||
-        load_live(o, error) < 0 || load_queued(o, error) < 0) {
+    if (open_engine(o, options, error) < 0 || builder_resume(o->builder, error) < 0 || load_live(o, error) < 0 ||
+        load_queued(o, error) < 0) {
         orchestrator_free(o);
         return -1;
     }
     loop_add_interval(o->loop,
-                      o->long_run_ms * NS_PER_MS / 4 < RULE_INTERVAL ? o->long_run_ms * NS_PER_MS / 4
-                                                                     : RULE_INTERVAL,
+                      o->long_run_ms * NS_PER_MS / 4 < RULE_INTERVAL ? o->long_run_ms * NS_PER_MS / 4 : RULE_INTERVAL,
                       apply_rules, o);
     active_decide_gates(o);
     orchestrator_place_soon(o);

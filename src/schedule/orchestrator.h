@@ -49,15 +49,14 @@ void orchestrator_set_engine_listener(struct orchestrator *orchestrator, engine_
 /* Resources that something else on this machine takes (replicas of endpoints); replaces what `owner` held.
  * gpus: devices needed; their indices come back in ret_gpus ("0,1", to be freed; NULL without gpus).
  * All zero releases. ERROR_UNAVAILABLE if it does not fit now. On the thread. */
-int orchestrator_reserve(struct orchestrator *orchestrator, const char *owner, double cpus, uint64_t memory,
-                         int gpus, char **ret_gpus, struct error *error);
+int orchestrator_reserve(struct orchestrator *orchestrator, const char *owner, double cpus, uint64_t memory, int gpus,
+                         char **ret_gpus, struct error *error);
 /* A content-addressed directory with the unpacked archive, read-only, to be freed. Blocks on disk: worker
  * threads and HTTP threads. */
 int code_unpack(struct store *store, const char *digest, char **ret_directory, struct error *error);
 /* Runs work() on a worker thread, then done() on the loop. */
 void orchestrator_work(struct orchestrator *orchestrator, loop_fn work, loop_fn done, void *userdata);
-void orchestrator_set_run_ended(struct orchestrator *orchestrator, orchestrator_run_ended_fn fn,
-                                void *userdata);
+void orchestrator_set_run_ended(struct orchestrator *orchestrator, orchestrator_run_ended_fn fn, void *userdata);
 
 /* -- any thread -- */
 void orchestrator_run_queued(struct orchestrator *orchestrator, const char *run_id);
@@ -69,8 +68,8 @@ void orchestrator_build(struct orchestrator *orchestrator, const char *digest);
 int orchestrator_identify_python(struct orchestrator *orchestrator, char **ret_identity, struct error *error);
 /* Runs fn on the orchestrator's thread and waits for it. Not from that thread. ERROR_UNAVAILABLE when it
  * is stopping. */
-int orchestrator_call(struct orchestrator *orchestrator, void (*fn)(struct orchestrator *, void *),
-                      void *userdata, struct error *error);
+int orchestrator_call(struct orchestrator *orchestrator, void (*fn)(struct orchestrator *, void *), void *userdata,
+                      struct error *error);
 
 /* {"state","position","ahead","reason","message","missing":[…],"holders":[…],"expected_at"}; NULL on failure.
  */

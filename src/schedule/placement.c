@@ -20,7 +20,8 @@ void pool_release(struct pool *pool)
 {
     struct pool_holder *holder, *tmp;
 
-    list_for_each_safe(holder, tmp, &pool->holders, link) free(holder);
+    list_for_each_safe(holder, tmp, &pool->holders, link)
+        free(holder);
     list_init(&pool->holders);
     pool->n_holders = 0;
 }
@@ -55,8 +56,7 @@ bool pool_fits_amount(const struct pool *pool, const struct pool_amount *amount,
 
     return need->each.cpus * need->nodes <= amount->cpus + CPU_SLACK &&
            (need->each.memory == 0 || need->each.memory <= amount->memory / (uint64_t)need->nodes) &&
-           (gpus == 0 ||
-            __builtin_popcountll(choose_gpus(pool, amount->gpus, gpus, need->each.gpu_memory)) == gpus);
+           (gpus == 0 || __builtin_popcountll(choose_gpus(pool, amount->gpus, gpus, need->each.gpu_memory)) == gpus);
 }
 
 struct pool_amount pool_free_amount(const struct pool *pool)
@@ -88,8 +88,8 @@ const struct pool_holder *pool_take_again(struct pool *pool, const char *owner, 
     struct pool_holder *holder = xnew0(struct pool_holder);
 
     snprintf(holder->owner, sizeof(holder->owner), "%s", owner);
-    holder->amount = (struct pool_amount){need->each.cpus * need->nodes,
-                                          need->each.memory * (uint64_t)need->nodes, gpus};
+    holder->amount = (struct pool_amount){need->each.cpus * need->nodes, need->each.memory * (uint64_t)need->nodes,
+                                          gpus};
     holder->since = since;
     holder->ends_at = ends_at;
     pool->used.cpus += holder->amount.cpus;
@@ -100,22 +100,23 @@ const struct pool_holder *pool_take_again(struct pool *pool, const char *owner, 
     return holder;
 }
 
-const struct pool_holder *pool_take(struct pool *pool, const char *owner, const struct pool_need *need,
-                                    int64_t now, int64_t ends_at)
+const struct pool_holder *pool_take(struct pool *pool, const char *owner, const struct pool_need *need, int64_t now,
+                                    int64_t ends_at)
 {
     struct pool_amount unused = pool_free_amount(pool);
 
     assert(pool_fits(pool, need));
-    return pool_take_again(pool, owner, need,
-                           choose_gpus(pool, unused.gpus, gpu_count(need), need->each.gpu_memory), now,
-                           ends_at);
+    return pool_take_again(pool, owner, need, choose_gpus(pool, unused.gpus, gpu_count(need), need->each.gpu_memory),
+                           now, ends_at);
 }
 
 const struct pool_holder *pool_holder(const struct pool *pool, const char *owner)
 {
     struct pool_holder *holder;
 
-    list_for_each(holder, &pool->holders, link) if (strcmp(holder->owner, owner) == 0) return holder;
+    list_for_each(holder, &pool->holders, link)
+        if (strcmp(holder->owner, owner) == 0)
+            return holder;
     return NULL;
 }
 
@@ -130,8 +131,7 @@ void pool_give(struct pool *pool, const char *owner)
     /* Sums anew rather than subtracts, so that rounding cannot pile up. */
     pool->used = (struct pool_amount){0};
     free(holder);
-    list_for_each(holder, &pool->holders, link)
-    {
+    list_for_each(holder, &pool->holders, link) {
         pool->used.cpus += holder->amount.cpus;
         pool->used.memory += holder->amount.memory;
         pool->used.gpus |= holder->amount.gpus;
@@ -169,8 +169,7 @@ static int by_end(const void *a, const void *b)
     return (x->since > y->since) - (x->since < y->since);
 }
 
-void pool_reserve(const struct pool *pool, const struct pool_need *need, int64_t *ret_at,
-                  struct pool_amount *ret_spare)
+void pool_reserve(const struct pool *pool, const struct pool_need *need, int64_t *ret_at, struct pool_amount *ret_spare)
 {
     cleanup_free struct pool_holder **order = xcalloc((size_t)pool->n_holders + 1, sizeof(*order));
     struct pool_amount amount = pool_free_amount(pool);
@@ -178,7 +177,8 @@ void pool_reserve(const struct pool *pool, const struct pool_need *need, int64_t
     int64_t at = POOL_NEVER;
     int n = 0;
 
-    list_for_each(holder, &pool->holders, link) order[n++] = holder;
+    list_for_each(holder, &pool->holders, link)
+        order[n++] = holder;
     qsort(order, (size_t)n, sizeof(*order), by_end);
     for (int i = 0; i < n && !pool_fits_amount(pool, &amount, need); i++) {
         amount.cpus += order[i]->amount.cpus;

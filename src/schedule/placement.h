@@ -56,8 +56,8 @@ struct pool_amount pool_free_amount(const struct pool *pool);
 
 /* Takes what fits (asserted). Devices are the free ones of lowest index with enough memory; those of node i
  * are the i-th group of need->each.gpus of them. */
-const struct pool_holder *pool_take(struct pool *pool, const char *owner, const struct pool_need *need,
-                                    int64_t now, int64_t ends_at);
+const struct pool_holder *pool_take(struct pool *pool, const char *owner, const struct pool_need *need, int64_t now,
+                                    int64_t ends_at);
 /* For what was running before: takes even beyond what there is (the machine may have shrunk). */
 const struct pool_holder *pool_take_again(struct pool *pool, const char *owner, const struct pool_need *need,
                                           uint64_t gpus, int64_t since, int64_t ends_at);

@@ -39,7 +39,8 @@ static void free_entries(struct list *entries)
 {
     struct entry *entry, *tmp;
 
-    list_for_each_safe(entry, tmp, entries, link) free(entry);
+    list_for_each_safe(entry, tmp, entries, link)
+        free(entry);
 }
 
 struct queue *queue_free(struct queue *queue)
@@ -48,8 +49,7 @@ struct queue *queue_free(struct queue *queue)
 
     if (!queue)
         return NULL;
-    list_for_each_safe(bucket, tmp, &queue->buckets, link)
-    {
+    list_for_each_safe(bucket, tmp, &queue->buckets, link) {
         free_entries(&bucket->entries);
         free(bucket);
     }
@@ -64,8 +64,7 @@ static struct bucket *bucket_for(struct queue *queue, int priority)
     struct bucket *bucket, *made;
     struct list *before = &queue->buckets;
 
-    list_for_each(bucket, &queue->buckets, link)
-    {
+    list_for_each(bucket, &queue->buckets, link) {
         if (bucket->priority == priority)
             return bucket;
         if (bucket->priority < priority) {
@@ -173,8 +172,7 @@ int64_t queue_resume(struct queue *queue, int64_t now)
 
     if (queue->paused == 0)
         return next;
-    list_for_each_safe(entry, tmp, &queue->parked, link)
-    {
+    list_for_each_safe(entry, tmp, &queue->parked, link) {
         if (entry->park != QUEUE_PAUSED)
             continue;
         if (entry->item.not_before <= now)
@@ -189,9 +187,9 @@ void queue_review(struct queue *queue, const struct pool *pool)
 {
     struct entry *entry, *tmp;
 
-    list_for_each_safe(entry, tmp, &queue->parked,
-                       link) if (entry->park == QUEUE_IMPOSSIBLE && pool_is_possible(pool, &entry->item.need))
-        queue_set_park(queue, entry->item.id, QUEUE_READY);
+    list_for_each_safe(entry, tmp, &queue->parked, link)
+        if (entry->park == QUEUE_IMPOSSIBLE && pool_is_possible(pool, &entry->item.need))
+            queue_set_park(queue, entry->item.id, QUEUE_READY);
 }
 
 static int64_t end_of(const struct queue_item *item, int64_t now)
@@ -206,8 +204,7 @@ struct head {
 };
 
 /* Whether an entry behind the head may start now although the head waits. */
-static bool may_overtake(const struct pool *pool, const struct head *head, const struct queue_item *item,
-                         int64_t now)
+static bool may_overtake(const struct pool *pool, const struct head *head, const struct queue_item *item, int64_t now)
 {
     int64_t end = end_of(item, now);
 
@@ -225,10 +222,8 @@ bool queue_next(struct queue *queue, struct pool *pool, int64_t now, struct queu
     struct head head = {0};
     int tried = 0;
 
-    list_for_each_safe(bucket, next_bucket, &queue->buckets, link)
-    {
-        list_for_each_safe(entry, next, &bucket->entries, link)
-        {
+    list_for_each_safe(bucket, next_bucket, &queue->buckets, link) {
+        list_for_each_safe(entry, next, &bucket->entries, link) {
             bool fits = pool_fits(pool, &entry->item.need);
 
             if (!fits && !pool_is_possible(pool, &entry->item.need)) {
@@ -259,13 +254,13 @@ bool queue_next(struct queue *queue, struct pool *pool, int64_t now, struct queu
 
 /* -- why -- */
 
-static void add_missing(json_t *missing, struct strbuf *message, const char *resource, double needed,
-                        double unused, double total)
+static void add_missing(json_t *missing, struct strbuf *message, const char *resource, double needed, double unused,
+                        double total)
 {
     char need_text[FORMAT_SIZE], free_text[FORMAT_SIZE];
 
-    json_array_append_new(missing, json_build("{s:s, s:f, s:f, s:f}", "resource", resource, "needed", needed,
-                                              "free", unused, "total", total));
+    json_array_append_new(missing, json_build("{s:s, s:f, s:f, s:f}", "resource", resource, "needed", needed, "free",
+                                              unused, "total", total));
     if (strcmp(resource, "memory") == 0) {
         format_bytes((uint64_t)needed, need_text);
         format_bytes((uint64_t)unused, free_text);
@@ -279,8 +274,8 @@ static void add_missing(json_t *missing, struct strbuf *message, const char *res
         strbuf_adds(message, " GiB");
 }
 
-static json_t *list_missing(const struct pool *pool, const struct pool_need *need,
-                            const struct pool_amount *amount, struct strbuf *message)
+static json_t *list_missing(const struct pool *pool, const struct pool_need *need, const struct pool_amount *amount,
+                            struct strbuf *message)
 {
     json_t *missing = json_array();
     struct pool_need gpus = {.each = {.gpus = need->each.gpus, .gpu_memory = need->each.gpu_memory},
@@ -292,11 +287,10 @@ static json_t *list_missing(const struct pool *pool, const struct pool_need *nee
     if (memory > (double)amount->memory)
         add_missing(missing, message, "memory", memory, (double)amount->memory, (double)pool->memory);
     if (!pool_fits_amount(pool, amount, &gpus)) {
-        add_missing(missing, message, "gpus", need->each.gpus * need->nodes,
-                    __builtin_popcountll(amount->gpus), pool->n_gpus);
+        add_missing(missing, message, "gpus", need->each.gpus * need->nodes, __builtin_popcountll(amount->gpus),
+                    pool->n_gpus);
         if (need->each.gpu_memory)
-            strbuf_addf(message, " (each with at least %.4g GiB)",
-                        (double)need->each.gpu_memory / (double)GIB);
+            strbuf_addf(message, " (each with at least %.4g GiB)", (double)need->each.gpu_memory / (double)GIB);
     }
     return missing;
 }
@@ -306,8 +300,7 @@ static json_t *list_holders(const struct pool *pool)
     json_t *holders = json_array();
     struct pool_holder *holder;
 
-    list_for_each(holder, &pool->holders, link)
-    {
+    list_for_each(holder, &pool->holders, link) {
         cleanup_free char *gpus = pool_gpu_list(holder->amount.gpus, POOL_GPUS, 0);
         json_t *item = json_object();
 
@@ -330,10 +323,8 @@ static void find_head(const struct queue *queue, const struct pool *pool, struct
     struct bucket *bucket;
     struct entry *entry;
 
-    list_for_each(bucket, &queue->buckets, link)
-    {
-        list_for_each(entry, &bucket->entries, link)
-        {
+    list_for_each(bucket, &queue->buckets, link) {
+        list_for_each(entry, &bucket->entries, link) {
             if (pool_fits(pool, &entry->item.need))
                 continue;
             head->entry = entry;
@@ -349,14 +340,11 @@ static int count_ahead(const struct queue *queue, const struct entry *of)
     struct entry *entry;
     int ahead = 0;
 
-    list_for_each(bucket, &queue->buckets, link)
-    {
+    list_for_each(bucket, &queue->buckets, link) {
         if (bucket->priority < of->item.priority)
             break;
-        list_for_each(entry, &bucket->entries, link)
-        {
-            if (entry == of ||
-                (bucket->priority == of->item.priority && strcmp(entry->item.id, of->item.id) > 0))
+        list_for_each(entry, &bucket->entries, link) {
+            if (entry == of || (bucket->priority == of->item.priority && strcmp(entry->item.id, of->item.id) > 0))
                 break;
             ahead++;
         }
@@ -425,9 +413,8 @@ json_t *queue_why(const struct queue *queue, const struct pool *pool, const char
         strbuf_adds(&message, "; it is the next to start, when a run without time-out ends");
     }
 
-    json_t *why = json_build("{s:i, s:i, s:s, s:s, s:o, s:o}", "position", ahead + 1, "ahead", ahead,
-                             "reason", reason, "message", message.data, "missing", missing, "holders",
-                             list_holders(pool));
+    json_t *why = json_build("{s:i, s:i, s:s, s:s, s:o, s:o}", "position", ahead + 1, "ahead", ahead, "reason", reason,
+                             "message", message.data, "missing", missing, "holders", list_holders(pool));
     json_set_string(why, "head", head.entry ? head.entry->item.id : NULL);
     json_set_time_ms(why, "expected_at", expected);
     return why;

@@ -15,8 +15,8 @@
 #include "util/xalloc.h"
 
 #define PROGRAM_INSIDE "/slipway/slipway" /* our own program, as a replica sees it */
-#define STOP_GRACE_MS 5000 /* between SIGTERM and SIGKILL for a replica that has no request left */
-#define INIT_ATTEMPTS 2    /* failures of init() before a new version counts as bad */
+#define STOP_GRACE_MS  5000 /* between SIGTERM and SIGKILL for a replica that has no request left */
+#define INIT_ATTEMPTS  2    /* failures of init() before a new version counts as bad */
 
 struct replica *replica_new(struct serving *serving, const char *id)
 {
@@ -126,7 +126,8 @@ void replica_forget(struct replica *r)
 {
     cleanup_error struct error error = ERROR_INIT;
     cleanup_tx struct db_tx tx = DB_TX_INIT;
-    cleanup_free char *owner = xasprintf("replica:%s", r->id), *directory = store_path(r->serving->store, "runs/%s", r->id);
+    cleanup_free char *owner = xasprintf("replica:%s", r->id),
+                      *directory = store_path(r->serving->store, "runs/%s", r->id);
 
     if (r->is_preparing || r->is_running)
         return;

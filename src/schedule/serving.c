@@ -114,7 +114,8 @@ void serving_fail_deployment(struct serving *s, int64_t endpoint, int64_t versio
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     int64_t id;
 
-    if (db_begin_write(s->store->db, &tx, &error) < 0 || (id = pending_deployment(&tx, endpoint, version, &error)) < 0) {
+    if (db_begin_write(s->store->db, &tx, &error) < 0 ||
+        (id = pending_deployment(&tx, endpoint, version, &error)) < 0) {
         log_error("cannot read deployments", "error", error.message);
         return;
     }
@@ -172,8 +173,10 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
             d->routes = xreallocarray(d->routes, d->capacity, sizeof(*d->routes));
         }
         route = &d->routes[d->count++];
-        *route = (struct route){.endpoint = db_int(&rows, 0), .version = db_int(&rows, 1),
-                                .replicas = options.replicas, .timeout_ms = options.timeout_ms};
+        *route = (struct route){.endpoint = db_int(&rows, 0),
+                                .version = db_int(&rows, 1),
+                                .replicas = options.replicas,
+                                .timeout_ms = options.timeout_ms};
         snprintf(route->role, sizeof(route->role), "%s", db_text(&rows, 2));
     }
     return r;
@@ -413,12 +416,12 @@ static json_t *route_json(struct serving *s, struct db_rows *rows, const struct 
     const char *role = db_text(rows, 7);
     bool is_live = strcmp(role, "live") == 0 || (strcmp(role, "next") == 0 && db_int(rows, 10) == 0);
     cleanup_free char *number = xasprintf("%lld", (long long)db_int(rows, 5));
-    json_t *route = json_build("{s:s, s:s, s:i, s:b, s:s, s:I, s:o}", "version", number, "code_weights",
-                               db_text(rows, 6), "weight", is_live ? 100 : 0, "shadow", strcmp(role, "shadow") == 0,
-                               "platform", json_get_string(package, "runtime", "python"), "concurrency",
-                               (json_int_t)(options->concurrency ? options->concurrency
-                                                                 : json_get_int(package, "concurrency", 1)),
-                               "replicas", replicas_of(s, db_int(rows, 8), db_int(rows, 9)));
+    json_t *route = json_build(
+        "{s:s, s:s, s:i, s:b, s:s, s:I, s:o}", "version", number, "code_weights", db_text(rows, 6), "weight",
+        is_live ? 100 : 0, "shadow", strcmp(role, "shadow") == 0, "platform",
+        json_get_string(package, "runtime", "python"), "concurrency",
+        (json_int_t)(options->concurrency ? options->concurrency : json_get_int(package, "concurrency", 1)), "replicas",
+        replicas_of(s, db_int(rows, 8), db_int(rows, 9)));
 
     if (json_array_size(json_object_get(package, "inputs")))
         json_object_set(route, "inputs", json_object_get(package, "inputs"));
@@ -443,15 +446,16 @@ static json_t *build_table(struct serving *s, struct error *error)
     int r;
 
     if (db_begin_read(s->store->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error,
-                 "SELECT e.name, e.project, m.name, e.options, c.package, v.number, v.code || ifnull('.' || v.weights, ''), "
-                 "r.role, e.id, v.id, "
-                 "(SELECT count(*) FROM endpoint_routes l WHERE l.endpoint = e.id AND l.role = 'live') "
-                 "FROM endpoints e JOIN models m ON m.id = e.model JOIN endpoint_routes r ON r.endpoint = e.id "
-                 "JOIN model_versions v ON v.id = r.version "
-                 "JOIN model_code c ON c.model = v.model AND c.number = v.code "
-                 "WHERE e.desired = 'serving' ORDER BY e.name, v.number",
-                 "") < 0)
+        db_query(
+            &tx, &rows, error,
+            "SELECT e.name, e.project, m.name, e.options, c.package, v.number, v.code || ifnull('.' || v.weights, ''), "
+            "r.role, e.id, v.id, "
+            "(SELECT count(*) FROM endpoint_routes l WHERE l.endpoint = e.id AND l.role = 'live') "
+            "FROM endpoints e JOIN models m ON m.id = e.model JOIN endpoint_routes r ON r.endpoint = e.id "
+            "JOIN model_versions v ON v.id = r.version "
+            "JOIN model_code c ON c.model = v.model AND c.number = v.code "
+            "WHERE e.desired = 'serving' ORDER BY e.name, v.number",
+            "") < 0)
         return NULL;
     while ((r = db_next(&rows, error)) > 0) {
         cleanup_json json_t *json = db_json(&rows, 3, error), *package = NULL;
@@ -482,8 +486,8 @@ static void record_switched(struct serving *s, int64_t deployment, int64_t switc
     cleanup_error struct error error = ERROR_INIT;
     cleanup_tx struct db_tx tx = DB_TX_INIT;
 
-    if (db_begin_write(s->store->db, &tx, &error) < 0 ||
-        endpoint_switched(&tx, deployment, switch_us, &error) < 0 || db_commit(&tx, &error) < 0) {
+    if (db_begin_write(s->store->db, &tx, &error) < 0 || endpoint_switched(&tx, deployment, switch_us, &error) < 0 ||
+        db_commit(&tx, &error) < 0) {
         if (error.code != ERROR_CONFLICT) /* superseded meanwhile */
             log_error("cannot store the end of a deployment", "error", error.message);
     }

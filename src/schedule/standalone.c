@@ -78,10 +78,10 @@ static void worker_ended(struct standalone *s, int status)
 static json_t *route_of(const struct standalone *s)
 {
     const json_t *m = s->model;
-    json_t *route = json_build("{s:s, s:s, s:i, s:s, s:I, s:[{s:s, s:s}]}", "version", json_get_string(m, "version", "1"),
-                               "code_weights", json_get_string(m, "code_weights", "1"), "weight", 100, "platform",
-                               json_get_string(m, "platform", "python"), "concurrency",
-                               (json_int_t)json_get_int(m, "concurrency", 1), "replicas", "id", s->id, "key", s->secret);
+    json_t *route = json_build(
+        "{s:s, s:s, s:i, s:s, s:I, s:[{s:s, s:s}]}", "version", json_get_string(m, "version", "1"), "code_weights",
+        json_get_string(m, "code_weights", "1"), "weight", 100, "platform", json_get_string(m, "platform", "python"),
+        "concurrency", (json_int_t)json_get_int(m, "concurrency", 1), "replicas", "id", s->id, "key", s->secret);
 
     if (json_array_size(json_object_get(m, "inputs")))
         json_object_set(route, "inputs", json_object_get(m, "inputs"));
@@ -105,12 +105,11 @@ static void on_up(void *userdata)
 {
     struct standalone *s = userdata;
     const json_t *m = s->model;
-    json_t *endpoint = json_build("{s:s, s:s, s:s, s:I, s:I, s:b, s:[o]}", "name", json_get_string(m, "name", "model"),
-                                  "project", json_get_string(m, "project", "default"), "model",
-                                  json_get_string(m, "model", ""), "timeout_ms",
-                                  (json_int_t)json_get_int(m, "timeout_ms", 30000), "queue",
-                                  (json_int_t)json_get_int(m, "queue", 256), "public", s->options->is_public, "routes",
-                                  route_of(s));
+    json_t *endpoint = json_build(
+        "{s:s, s:s, s:s, s:I, s:I, s:b, s:[o]}", "name", json_get_string(m, "name", "model"), "project",
+        json_get_string(m, "project", "default"), "model", json_get_string(m, "model", ""), "timeout_ms",
+        (json_int_t)json_get_int(m, "timeout_ms", 30000), "queue", (json_int_t)json_get_int(m, "queue", 256), "public",
+        s->options->is_public, "routes", route_of(s));
 
     gateway_link_call(s->link, json_build("{s:s, s:[o]}", "op", "configure", "endpoints", endpoint), on_configured, s);
 }
@@ -217,11 +216,11 @@ static int fill(struct standalone *s, struct error *error)
     json_t *value;
     size_t i;
 
-    json_array_foreach ((json_t *)command, i, item)
+    json_array_foreach((json_t *)command, i, item)
         strvec_push(&s->argv, json_string_value(item) ?: "");
     if (s->argv.count == 0)
         return error_set(error, ERROR_INVALID, "the model's description has no command");
-    json_object_foreach (json_object_get(s->model, "environment"), name, value)
+    json_object_foreach(json_object_get(s->model, "environment"), name, value)
         strvec_pushf(&s->environment, "%s=%s", name, json_string_value(value) ?: "");
     id_new(s->id);
     {
@@ -278,8 +277,8 @@ static void end_processes(struct standalone *s)
 
 int standalone_run(const struct standalone_options *options, const json_t *model, struct error *error)
 {
-    struct standalone s = {.options = options, .model = model, .loop = loop_new(), .argv = STRVEC_INIT,
-                           .environment = STRVEC_INIT};
+    struct standalone s = {
+        .options = options, .model = model, .loop = loop_new(), .argv = STRVEC_INIT, .environment = STRVEC_INIT};
     int r = start(&s, error);
 
     if (r == 0) {

@@ -9,9 +9,8 @@
 
 static struct queue_item item(int n, double cpus, int gpus, int priority, int64_t lasts_ms)
 {
-    struct queue_item i = {.priority = priority,
-                           .lasts_ms = lasts_ms,
-                           .need = {.each = {.cpus = cpus, .gpus = gpus}, .nodes = 1}};
+    struct queue_item i = {
+        .priority = priority, .lasts_ms = lasts_ms, .need = {.each = {.cpus = cpus, .gpus = gpus}, .nodes = 1}};
 
     snprintf(i.id, sizeof(i.id), "%032x", n);
     return i;

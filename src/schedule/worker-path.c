@@ -10,7 +10,8 @@
 
 static bool has_worker(const char *directory)
 {
-    cleanup_free char *program = fs_join(directory, WORKER_PROGRAM), *library = fs_join(directory, "libslipway-worker.so");
+    cleanup_free char *program = fs_join(directory, WORKER_PROGRAM),
+                      *library = fs_join(directory, "libslipway-worker.so");
 
     return fs_exists(program) && fs_exists(library);
 }

@@ -84,28 +84,20 @@ static enum error_code code_of(sqlite3 *handle, int result)
     switch (result) {
     case SQLITE_CONSTRAINT_UNIQUE:
     case SQLITE_CONSTRAINT_PRIMARYKEY:
-    case SQLITE_CONSTRAINT_ROWID:
-        return ERROR_EXISTS;
-    case SQLITE_CONSTRAINT_FOREIGNKEY:
-        return ERROR_CONFLICT;
+    case SQLITE_CONSTRAINT_ROWID: return ERROR_EXISTS;
+    case SQLITE_CONSTRAINT_FOREIGNKEY: return ERROR_CONFLICT;
     }
     switch (result & 0xff) {
-    case SQLITE_FULL:
-        return ERROR_NO_SPACE;
+    case SQLITE_FULL: return ERROR_NO_SPACE;
     case SQLITE_BUSY:
-    case SQLITE_LOCKED:
-        return ERROR_UNAVAILABLE;
+    case SQLITE_LOCKED: return ERROR_UNAVAILABLE;
     case SQLITE_CORRUPT:
-    case SQLITE_NOTADB:
-        return ERROR_CORRUPT;
+    case SQLITE_NOTADB: return ERROR_CORRUPT;
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:
-    case SQLITE_READONLY:
-        return handle && sqlite3_system_errno(handle) == ENOSPC ? ERROR_NO_SPACE : ERROR_IO;
-    case SQLITE_TOOBIG:
-        return ERROR_TOO_LARGE;
-    default:
-        return ERROR_INTERNAL;
+    case SQLITE_READONLY: return handle && sqlite3_system_errno(handle) == ENOSPC ? ERROR_NO_SPACE : ERROR_IO;
+    case SQLITE_TOOBIG: return ERROR_TOO_LARGE;
+    default: return ERROR_INTERNAL;
     }
 }
 
@@ -161,8 +153,8 @@ static struct db_statement *statement_get(struct db_connection *connection, cons
     statement->connection = connection;
     statement->in_use = true;
     list_init(&statement->lru);
-    if (sqlite3_prepare_v3(connection->handle, sql, -1, cached ? SQLITE_PREPARE_PERSISTENT : 0,
-                           &statement->handle, &tail) != SQLITE_OK) {
+    if (sqlite3_prepare_v3(connection->handle, sql, -1, cached ? SQLITE_PREPARE_PERSISTENT : 0, &statement->handle,
+                           &tail) != SQLITE_OK) {
         set_error(error, connection->handle, sql);
         return statement_free(statement);
     }
@@ -200,15 +192,9 @@ static void bind(struct db_statement *statement, const char *types, va_list args
     assert(n == sqlite3_bind_parameter_count(handle) && "as many arguments as parameters");
     for (int i = 0; i < n && r == SQLITE_OK; i++) {
         switch (types[i]) {
-        case 's':
-            r = sqlite3_bind_text(handle, i + 1, va_arg(args, const char *), -1, copy);
-            break;
-        case 'i':
-            r = sqlite3_bind_int64(handle, i + 1, va_arg(args, int64_t));
-            break;
-        case 'd':
-            r = sqlite3_bind_double(handle, i + 1, va_arg(args, double));
-            break;
+        case 's': r = sqlite3_bind_text(handle, i + 1, va_arg(args, const char *), -1, copy); break;
+        case 'i': r = sqlite3_bind_int64(handle, i + 1, va_arg(args, int64_t)); break;
+        case 'd': r = sqlite3_bind_double(handle, i + 1, va_arg(args, double)); break;
         case 'b': {
             const void *data = va_arg(args, const void *);
             size_t length = va_arg(args, size_t);
@@ -223,8 +209,7 @@ static void bind(struct db_statement *statement, const char *types, va_list args
                       : sqlite3_bind_null(handle, i + 1);
             break;
         }
-        default:
-            assert(!"a type of s, i, d, b, j");
+        default: assert(!"a type of s, i, d, b, j");
         }
     }
     /* Only a value beyond SQLite's own limit (1 GB) fails; nothing that big gets this far. */
@@ -252,8 +237,8 @@ static int run_script(struct db_connection *connection, const char *sql, struct 
 
     if (sqlite3_exec(connection->handle, sql, NULL, NULL, &message) == SQLITE_OK)
         return 0;
-    error_set(error, code_of(connection->handle, sqlite3_extended_errcode(connection->handle)),
-              "database: %s", message ? message : sqlite3_errmsg(connection->handle));
+    error_set(error, code_of(connection->handle, sqlite3_extended_errcode(connection->handle)), "database: %s",
+              message ? message : sqlite3_errmsg(connection->handle));
     sqlite3_free(message);
     return -1;
 }
@@ -266,8 +251,7 @@ static int connection_open(struct db *db, bool write, struct db_connection **ret
     connection->statements = (struct map)MAP_INIT(statement_destroy);
     list_init(&connection->lru);
     list_init(&connection->idle);
-    if (sqlite3_open_v2(db->path, &connection->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) !=
-        SQLITE_OK)
+    if (sqlite3_open_v2(db->path, &connection->handle, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         return set_error(error, connection->handle, db->path);
     sqlite3_extended_result_codes(connection->handle, 1);
     sqlite3_busy_timeout(connection->handle, BUSY_MS);
@@ -368,8 +352,8 @@ static int apply_step(struct db_connection *connection, const struct migration *
 /* Whoever changed an old step, or built from a branch, is told here and not by a missing column later. */
 static int check_history(struct db_connection *connection, struct error *error)
 {
-    struct db_statement *statement =
-        statement_get(connection, "SELECT number, name, digest FROM migrations ORDER BY number", error);
+    struct db_statement *statement = statement_get(
+        connection, "SELECT number, name, digest FROM migrations ORDER BY number", error);
     char digest[DIGEST_TEXT_SIZE];
     size_t i = 0;
     int r;
@@ -412,8 +396,7 @@ static int migrate(struct db *db, int target, struct error *error)
     cleanup_free char *identify = xasprintf("PRAGMA application_id = %d", APPLICATION_ID);
     int64_t version;
 
-    if (check_identity(connection, error) < 0 ||
-        connection_int(connection, "PRAGMA user_version", &version, error) < 0)
+    if (check_identity(connection, error) < 0 || connection_int(connection, "PRAGMA user_version", &version, error) < 0)
         return -1;
     if (version > db_schema_version())
         return error_set(error, ERROR_UNSUPPORTED,
@@ -760,8 +743,8 @@ int db_changes(struct db_tx *tx)
     return sqlite3_changes(tx->connection->handle);
 }
 
-static int query(struct db_tx *tx, struct db_rows *ret_rows, struct error *error, const char *sql,
-                 const char *types, va_list args)
+static int query(struct db_tx *tx, struct db_rows *ret_rows, struct error *error, const char *sql, const char *types,
+                 va_list args)
 {
     struct db_statement *statement;
 

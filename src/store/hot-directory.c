@@ -53,8 +53,7 @@ static bool is_still_there(int fd, const char *path)
 
 static int write_owner(int directory, const char *owner, struct error *error)
 {
-    cleanup_close int fd =
-        openat(directory, OWNER, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+    cleanup_close int fd = openat(directory, OWNER, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
 
     if (fd < 0)
         return error_set_errno(error, errno, "cannot create " OWNER);

@@ -8,14 +8,12 @@
 #include "util/strbuf.h"
 #include "util/xalloc.h"
 
-int journal_append(struct db_tx *tx, const struct journal_event *event, int64_t *ret_sequence,
-                   struct error *error)
+int journal_append(struct db_tx *tx, const struct journal_event *event, int64_t *ret_sequence, struct error *error)
 {
     cleanup_json json_t *nothing = json_object();
 
     assert(tx->is_write);
-    if (db_exec(tx, error,
-                "INSERT INTO events (time, type, subject, project, actor, data) VALUES (?, ?, ?, ?, ?, ?)",
+    if (db_exec(tx, error, "INSERT INTO events (time, type, subject, project, actor, data) VALUES (?, ?, ?, ?, ?, ?)",
                 "issssj", clock_wall_ms(), event->type, event->subject, event->project,
                 event->actor ? event->actor : "system", event->data ? event->data : nothing) < 0)
         return error_wrap(error, "cannot append event %s", event->type);

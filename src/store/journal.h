@@ -24,8 +24,7 @@ struct journal_event {
 };
 
 /* ret_sequence may be NULL. */
-int journal_append(struct db_tx *tx, const struct journal_event *event, int64_t *ret_sequence,
-                   struct error *error);
+int journal_append(struct db_tx *tx, const struct journal_event *event, int64_t *ret_sequence, struct error *error);
 
 struct journal_filter {
     int64_t after;       /* events with a greater number */

@@ -9,10 +9,8 @@ EMBED(migration_0004, "src/store/migrations/0004-runs.sql");
 EMBED(migration_0005, "src/store/migrations/0005-models.sql");
 
 const struct migration migrations[] = {
-    {1, "store", embedded_migration_0001},
-    {2, "access", embedded_migration_0002},
-    {3, "datasets", embedded_migration_0003},
-    {4, "runs", embedded_migration_0004},
+    {1, "store", embedded_migration_0001},    {2, "access", embedded_migration_0002},
+    {3, "datasets", embedded_migration_0003}, {4, "runs", embedded_migration_0004},
     {5, "models", embedded_migration_0005},
 };
 const size_t migrations_count = ARRAY_SIZE(migrations);

@@ -122,8 +122,8 @@ static void test_all_types(void **state)
     size_t length;
 
     assert_ok(db_begin_read(f->db, &tx, &error), &error);
-    assert_ok(db_query(&tx, &rows, &error, "SELECT ?, ?, ?, ?, ?, ?, ?", "sidbjsj", "täxt", INT64_MIN, 0.1,
-                       "\0\1\2", (size_t)3, value, NULL, NULL),
+    assert_ok(db_query(&tx, &rows, &error, "SELECT ?, ?, ?, ?, ?, ?, ?", "sidbjsj", "täxt", INT64_MIN, 0.1, "\0\1\2",
+                       (size_t)3, value, NULL, NULL),
               &error);
     assert_int_equal(db_next(&rows, &error), 1);
     assert_string_equal(db_text(&rows, 0), "täxt");
@@ -151,8 +151,8 @@ static void test_errors_have_codes(void **state)
     assert_ok(db_begin_write(f->db, &tx, &error), &error);
     assert_ok(put_setting(&tx, "a", "1", &error), &error);
     assert_error(put_setting(&tx, "a", "2", &error), &error, ERROR_EXISTS, "UNIQUE");
-    assert_error(db_exec(&tx, &error, "INSERT INTO pins VALUES ('o', 'no such blob', 0)", NULL), &error,
-                 ERROR_CONFLICT, "FOREIGN KEY");
+    assert_error(db_exec(&tx, &error, "INSERT INTO pins VALUES ('o', 'no such blob', 0)", NULL), &error, ERROR_CONFLICT,
+                 "FOREIGN KEY");
     assert_error(db_exec(&tx, &error, "INSERT INTO nowhere VALUES (1)", NULL), &error, ERROR_INTERNAL, "nowhere");
     assert_error(db_query_int(&tx, &n, &error, "SELECT value FROM settings WHERE key = 'x'", NULL), &error,
                  ERROR_NOT_FOUND, "");

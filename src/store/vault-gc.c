@@ -22,8 +22,7 @@ static char *garbage_query(void)
 
     strbuf_adds(&sql, "SELECT b.digest, b.size, b.encoding FROM blobs b WHERE b.created_at <= ?1 AND b.digest > ?2");
     for (size_t i = 0; i < vault_roots_count; i++)
-        strbuf_addf(&sql, " AND NOT EXISTS (SELECT 1 FROM (%s) r WHERE r.digest = b.digest)",
-                    vault_roots[i].query);
+        strbuf_addf(&sql, " AND NOT EXISTS (SELECT 1 FROM (%s) r WHERE r.digest = b.digest)", vault_roots[i].query);
     strbuf_addf(&sql, " ORDER BY b.digest LIMIT %d", BATCH);
     return strbuf_detach(&sql, NULL);
 }
@@ -68,7 +67,7 @@ static int forget_batch(struct db_tx *tx, const json_t *batch, struct error *err
     json_t *blob;
     size_t i;
 
-    json_array_foreach (batch, i, blob) {
+    json_array_foreach(batch, i, blob) {
         if (db_exec(tx, error, "DELETE FROM blobs WHERE digest = ?", "s", json_get_string(blob, "digest", "")) < 0)
             return -1;
     }
@@ -80,7 +79,7 @@ static void remove_files(struct vault *vault, const json_t *batch)
     json_t *blob;
     size_t i;
 
-    json_array_foreach (batch, i, blob) {
+    json_array_foreach(batch, i, blob) {
         const char *text = json_get_string(blob, "digest", "");
         cleanup_free char *path = vault_cold_path(vault->directory, digest_hex(text),
                                                   blob_encoding_parse(json_get_string(blob, "encoding", "")));
@@ -125,7 +124,7 @@ static int collect_blobs(struct collection *c, struct error *error)
         pthread_rwlock_unlock(&c->vault->gc_lock);
         if (n < 0)
             return -1;
-        json_array_foreach (batch, i, blob) {
+        json_array_foreach(batch, i, blob) {
             note(c, json_get_string(blob, "digest", ""), (uint64_t)json_get_int(blob, "size", 0), false);
             snprintf(after, sizeof(after), "%s", json_get_string(blob, "digest", ""));
         }
@@ -168,8 +167,8 @@ static int collect_orphans_of(struct collection *c, const char *path, struct err
             fstatat(dirfd(directory), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
             (int64_t)st.st_ctim.tv_sec * 1000 > c->before)
             continue;
-        if (db_query_int(&tx, &known, error, "SELECT COUNT(*) FROM blobs WHERE digest = ? AND encoding = ?", "ss",
-                         text, blob_encoding_name(encoding)) < 0)
+        if (db_query_int(&tx, &known, error, "SELECT COUNT(*) FROM blobs WHERE digest = ? AND encoding = ?", "ss", text,
+                         blob_encoding_name(encoding)) < 0)
             return -1;
         if (known)
             continue;
@@ -203,8 +202,8 @@ static int count_blobs(struct vault *vault, int64_t *ret_count, int64_t *ret_byt
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
 
     if (db_begin_read(vault->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error,
-                 "SELECT COUNT(*), COALESCE(SUM(size), 0), COALESCE(SUM(stored_size), 0) FROM blobs", NULL) < 0 ||
+        db_query(&tx, &rows, error, "SELECT COUNT(*), COALESCE(SUM(size), 0), COALESCE(SUM(stored_size), 0) FROM blobs",
+                 NULL) < 0 ||
         db_next(&rows, error) < 0)
         return -1;
     *ret_count = db_int(&rows, 0);
@@ -248,8 +247,7 @@ static int add_reasons(struct db_tx *tx, const struct vault_root *root, const ch
     if (db_query(tx, &rows, error, sql, "s", digest) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0)
-        json_array_append_new(reasons,
-                              json_build("{s:s, s:s}", "kind", root->kind, "address", db_text(&rows, 0)));
+        json_array_append_new(reasons, json_build("{s:s, s:s}", "kind", root->kind, "address", db_text(&rows, 0)));
     return r;
 }
 

@@ -92,8 +92,7 @@ static int adopt(struct hot *hot, bool volatile_memory, struct error *error)
         struct hot_file *file;
         struct stat st;
 
-        if (entry->d_name[0] == '.' ||
-            fstatat(dirfd(directory), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
+        if (entry->d_name[0] == '.' || fstatat(dirfd(directory), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
             continue;
         if (!is_name(entry->d_name) || !S_ISREG(st.st_mode) || st.st_uid != geteuid()) {
             unlinkat(dirfd(directory), entry->d_name, 0);
@@ -188,8 +187,7 @@ static bool content_is_right(struct hot *hot, const char *name)
     cleanup_close int fd = open_file(hot, name);
     struct digest digest;
 
-    return fd >= 0 && hex_decode(name, digest.bytes, DIGEST_SIZE) &&
-           cold_read(fd, BLOB_RAW, &digest, -1, NULL) == 0;
+    return fd >= 0 && hex_decode(name, digest.bytes, DIGEST_SIZE) && cold_read(fd, BLOB_RAW, &digest, -1, NULL) == 0;
 }
 
 static int load_file(struct hot *hot, const char *name, uint64_t size, hot_load_fn load, void *userdata,

@@ -51,8 +51,7 @@ static int load_pins(struct vault *vault, struct error *error)
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
 
-    if (db_begin_read(vault->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error, "SELECT digest FROM pins", NULL) < 0)
+    if (db_begin_read(vault->db, &tx, error) < 0 || db_query(&tx, &rows, error, "SELECT digest FROM pins", NULL) < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0)
         hot_pin(vault->hot, digest_hex(db_text(&rows, 0)));
@@ -214,8 +213,8 @@ static int make_known(struct vault *vault, const char *text, const struct cold_f
                 "INSERT INTO blobs (digest, size, stored_size, encoding, created_at) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT (digest) DO UPDATE SET stored_size = excluded.stored_size, "
                 "encoding = excluded.encoding, created_at = excluded.created_at",
-                "siisi", text, (int64_t)file->size, (int64_t)file->stored_size,
-                blob_encoding_name(file->encoding), clock_wall_ms()) < 0)
+                "siisi", text, (int64_t)file->size, (int64_t)file->stored_size, blob_encoding_name(file->encoding),
+                clock_wall_ms()) < 0)
         return -1;
     return db_commit(&tx, error);
 }
@@ -331,8 +330,8 @@ static int find(struct vault *vault, const struct digest *digest, struct blob *r
 
     digest_format(digest, blob.text);
     if (db_begin_read(vault->db, &tx, error) < 0 ||
-        db_query(&tx, &rows, error, "SELECT size, stored_size, encoding FROM blobs WHERE digest = ?", "s",
-                 blob.text) < 0)
+        db_query(&tx, &rows, error, "SELECT size, stored_size, encoding FROM blobs WHERE digest = ?", "s", blob.text) <
+            0)
         return -1;
     r = db_next(&rows, error);
     if (r < 0)
@@ -504,8 +503,8 @@ int vault_map(struct vault *vault, const struct digest *digest, const void **ret
     return 0;
 }
 
-int vault_read(struct vault *vault, const struct digest *digest, size_t max, char **ret_data,
-               size_t *ret_length, struct error *error)
+int vault_read(struct vault *vault, const struct digest *digest, size_t max, char **ret_data, size_t *ret_length,
+               struct error *error)
 {
     cleanup_close int fd = -1;
     char text[DIGEST_TEXT_SIZE];
@@ -612,8 +611,7 @@ static int load_pinned(struct vault *vault, const struct blob *blob, char **ret_
     return 0;
 }
 
-int vault_pin(struct vault *vault, const struct digest *digest, const char *owner, char **ret_path,
-              struct error *error)
+int vault_pin(struct vault *vault, const struct digest *digest, const char *owner, char **ret_path, struct error *error)
 {
     struct blob blob;
     int is_new;
@@ -659,7 +657,7 @@ static int remove_pins(struct vault *vault, const char *owner, struct error *err
     }
     if (db_exec(&tx, error, "DELETE FROM pins WHERE owner = ?", "s", owner) < 0 || db_commit(&tx, error) < 0)
         return -1;
-    json_array_foreach (digests, i, digest) {
+    json_array_foreach(digests, i, digest) {
         unpin_file(vault, digest_hex(json_string_value(digest)));
     }
     return 0;

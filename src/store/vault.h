@@ -73,8 +73,8 @@ int vault_get(struct vault *vault, const struct digest *digest, int *ret_fd, str
 int vault_map(struct vault *vault, const struct digest *digest, const void **ret_data, size_t *ret_length,
               struct error *error);
 /* Small blobs as a NUL-terminated string, to be freed. */
-int vault_read(struct vault *vault, const struct digest *digest, size_t max, char **ret_data,
-               size_t *ret_length, struct error *error);
+int vault_read(struct vault *vault, const struct digest *digest, size_t max, char **ret_data, size_t *ret_length,
+               struct error *error);
 
 /* -- pin -- */
 /* Loads it into the hot tier and keeps it there until unpinned by the same owner ("run:<id>",

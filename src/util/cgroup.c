@@ -233,8 +233,8 @@ static int set_memory(const struct tree *tree, const char *path, uint64_t bytes,
     if (write_control(tree, path, tree->v2 ? "memory.max" : "memory.limit_in_bytes", value, error) < 0)
         return -1;
     /* Swap accounting may be compiled out or switched off; the limit of memory holds all the same. */
-    write_control(tree, path, tree->v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes",
-                  tree->v2 ? "0" : value, NULL);
+    write_control(tree, path, tree->v2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", tree->v2 ? "0" : value,
+                  NULL);
     return 0;
 }
 
@@ -289,8 +289,7 @@ int cgroup_set_shares(const struct cgroups *cgroups, const char *path, uint64_t 
     cleanup_free char *value = NULL;
 
     if (!tree || !tree->writable)
-        return error_set(error, ERROR_UNSUPPORTED,
-                         "this machine has no control group controller for processors");
+        return error_set(error, ERROR_UNSUPPORTED, "this machine has no control group controller for processors");
     shares = shares < 2 ? 2 : shares > 262144 ? 262144 : shares;
     /* Version 2 counts from 1 to 10000; the conversion is the runtimes'. */
     value = xasprintf("%llu", (unsigned long long)(tree->v2 ? 1 + (shares - 2) * 9999 / 262142 : shares));

@@ -22,20 +22,20 @@
 #define CLEANUP(f) __attribute__((cleanup(f), unused))
 
 /* Defines f_cleanup(type **) that calls f(*p); f must accept NULL. */
-#define DEFINE_CLEANUP(type, f)                                                                              \
-    static inline void f##_cleanup(type *p)                                                                  \
-    {                                                                                                        \
-        if (*p)                                                                                              \
-            f(*p);                                                                                           \
+#define DEFINE_CLEANUP(type, f)                                                                                        \
+    static inline void f##_cleanup(type *p)                                                                            \
+    {                                                                                                                  \
+        if (*p)                                                                                                        \
+            f(*p);                                                                                                     \
     }
 
 /* Evaluates to the pointer and leaves NULL in its place. */
-#define steal_ptr(p)                                                                                         \
-    ({                                                                                                       \
-        __typeof__(p) *p_ = &(p);                                                                            \
-        __typeof__(p) v_ = *p_;                                                                              \
-        *p_ = NULL;                                                                                          \
-        v_;                                                                                                  \
+#define steal_ptr(p)                                                                                                   \
+    ({                                                                                                                 \
+        __typeof__(p) *p_ = &(p);                                                                                      \
+        __typeof__(p) v_ = *p_;                                                                                        \
+        *p_ = NULL;                                                                                                    \
+        v_;                                                                                                            \
     })
 
 /* Evaluates to the file descriptor and leaves -1 in its place. */
@@ -75,5 +75,5 @@ static inline void cleanup_closedir_(DIR **d)
 #define cleanup_fclose   CLEANUP(cleanup_fclose_)
 #define cleanup_closedir CLEANUP(cleanup_closedir_)
 
-#define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+#define ARRAY_SIZE(a)                   (sizeof(a) / sizeof((a)[0]))
+#define container_of(ptr, type, member) ((type *)(void *)((char *)(ptr) - offsetof(type, member)))

@@ -14,17 +14,17 @@
 #include <stddef.h>
 #include "config.h"
 
-#define EMBED(symbol, path)                                                                                  \
-    __asm__(".pushsection .rodata\n"                                                                         \
-            ".balign 16\n"                                                                                   \
-            ".globl embedded_" #symbol "\n"                                                                  \
-            "embedded_" #symbol ":\n"                                                                        \
-            ".incbin \"" SLIPWAY_SOURCE_ROOT "/" path "\"\n"                                                 \
-            ".globl embedded_end_" #symbol "\n"                                                              \
-            "embedded_end_" #symbol ":\n"                                                                    \
-            ".byte 0\n"                                                                                      \
-            ".popsection\n");                                                                                \
-    extern const char embedded_##symbol[];                                                                   \
+#define EMBED(symbol, path)                                                                                            \
+    __asm__(".pushsection .rodata\n"                                                                                   \
+            ".balign 16\n"                                                                                             \
+            ".globl embedded_" #symbol "\n"                                                                            \
+            "embedded_" #symbol ":\n"                                                                                  \
+            ".incbin \"" SLIPWAY_SOURCE_ROOT "/" path "\"\n"                                                           \
+            ".globl embedded_end_" #symbol "\n"                                                                        \
+            "embedded_end_" #symbol ":\n"                                                                              \
+            ".byte 0\n"                                                                                                \
+            ".popsection\n");                                                                                          \
+    extern const char embedded_##symbol[];                                                                             \
     extern const char embedded_end_##symbol[]
 
 #define EMBED_LENGTH(symbol) ((size_t)(embedded_end_##symbol - embedded_##symbol))

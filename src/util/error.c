@@ -30,16 +30,11 @@ static enum error_code code_of_errno(int errnum)
 {
     switch (errnum) {
     case ENOSPC:
-    case EDQUOT:
-        return ERROR_NO_SPACE;
-    case ENOENT:
-        return ERROR_NOT_FOUND;
-    case EEXIST:
-        return ERROR_EXISTS;
-    case ETIMEDOUT:
-        return ERROR_TIMEOUT;
-    default:
-        return ERROR_IO;
+    case EDQUOT: return ERROR_NO_SPACE;
+    case ENOENT: return ERROR_NOT_FOUND;
+    case EEXIST: return ERROR_EXISTS;
+    case ETIMEDOUT: return ERROR_TIMEOUT;
+    default: return ERROR_IO;
     }
 }
 

@@ -53,15 +53,13 @@ struct error {
 #define ERROR_INIT {ERROR_NONE, 0, NULL}
 
 /* All setters return -1, so that `return error_set(...)` reports and returns. */
-int error_set(struct error *error, enum error_code code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+int error_set(struct error *error, enum error_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int error_setv(struct error *error, enum error_code code, const char *format, va_list args)
     __attribute__((format(printf, 3, 0)));
 
 /* "<message>: <strerror>". ENOSPC/EDQUOT become ERROR_NO_SPACE, ENOENT ERROR_NOT_FOUND, EEXIST
  * ERROR_EXISTS, ETIMEDOUT ERROR_TIMEOUT; all else ERROR_IO. */
-int error_set_errno(struct error *error, int errnum, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+int error_set_errno(struct error *error, int errnum, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* Prefixes the message: "<format>: <old message>". */
 int error_wrap(struct error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -34,8 +34,7 @@ int fs_read_fd(int fd, const char *name, size_t max, char **ret_data, size_t *re
             break;
         strbuf_commit(&sb, (size_t)n);
         if (sb.length > max)
-            return error_set(error, ERROR_TOO_LARGE, "%s has more than the %zu bytes that are allowed", name,
-                             max);
+            return error_set(error, ERROR_TOO_LARGE, "%s has more than the %zu bytes that are allowed", name, max);
     }
     *ret_data = strbuf_detach(&sb, ret_length);
     return 0;

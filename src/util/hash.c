@@ -20,8 +20,8 @@ int digest_parse(const char *text, struct digest *ret_digest, struct error *erro
     struct digest digest;
 
     if (strncmp(text, "sha256:", 7) != 0 || !hex_decode(text + 7, digest.bytes, DIGEST_SIZE))
-        return error_set(error, ERROR_INVALID,
-                         "'%.80s' is not a digest; expected sha256: and 64 hexadecimal digits", text);
+        return error_set(error, ERROR_INVALID, "'%.80s' is not a digest; expected sha256: and 64 hexadecimal digits",
+                         text);
     *ret_digest = digest;
     return 0;
 }
@@ -151,7 +151,8 @@ char *base64_decode(const char *text, size_t *ret_length)
     cleanup_free char *data = NULL;
 
     /* OpenSSL trims blanks at the ends; in the middle of a header there are none to be trimmed. */
-    if (length % 4 || strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") < length - padding)
+    if (length % 4 ||
+        strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") < length - padding)
         return NULL;
     data = xmalloc(length / 4 * 3 + 1);
     if (length && EVP_DecodeBlock((unsigned char *)data, (const unsigned char *)text, (int)length) < 0)

@@ -18,11 +18,11 @@ static bool depth_is_fine(const json_t *value, unsigned left)
         return true;
     if (left == 0)
         return false;
-    json_array_foreach (value, i, child) {
+    json_array_foreach(value, i, child) {
         if (!depth_is_fine(child, left - 1))
             return false;
     }
-    json_object_foreach ((json_t *)value, key, child) {
+    json_object_foreach((json_t *)value, key, child) {
         if (!depth_is_fine(child, left - 1))
             return false;
     }

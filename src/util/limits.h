@@ -25,46 +25,46 @@
 #define LIMIT_PAGE_DEFAULT 100        /* elements on one page when the client names no number */
 
 /* -- HTTP -- */
-#define LIMIT_HTTP_HEADER       (32 * KIB) /* request line and headers together */
-#define LIMIT_HTTP_CONNECTIONS  1000       /* open connections on the control port */
+#define LIMIT_HTTP_HEADER         (32 * KIB) /* request line and headers together */
+#define LIMIT_HTTP_CONNECTIONS    1000       /* open connections on the control port */
 #define LIMIT_HTTP_HEADER_SECONDS 20       /* from the first byte of a request to the end of its header */
-#define LIMIT_HTTP_IDLE_SECONDS 60         /* between two bytes, and between two requests */
-#define LIMIT_HTTP_BODY_SECONDS 60         /* for a body in JSON to arrive */
-#define LIMIT_HTTP_QUERY        100        /* query parameters of a request */
-#define LIMIT_HTTP_INLINE_BODY  (1 * MIB)  /* a larger file body is handled on a worker thread */
-#define LIMIT_HTTP_DISCARD      (1 * MIB)  /* of a refused body that is still read, so that the answer arrives */
-#define LIMIT_HTTP_REPLY        (64 * MIB) /* a reply that the client keeps in memory */
-#define LIMIT_UPLOAD            (1 * TIB)  /* a streamed upload into the vault */
-#define LIMIT_WEBSOCKET_MESSAGE (1 * MIB)  /* one message in either direction */
-#define LIMIT_WEBSOCKET_BACKLOG (4 * MIB)  /* unsent bytes to a slow reader before it is disconnected */
+#define LIMIT_HTTP_IDLE_SECONDS   60         /* between two bytes, and between two requests */
+#define LIMIT_HTTP_BODY_SECONDS   60         /* for a body in JSON to arrive */
+#define LIMIT_HTTP_QUERY          100        /* query parameters of a request */
+#define LIMIT_HTTP_INLINE_BODY    (1 * MIB)  /* a larger file body is handled on a worker thread */
+#define LIMIT_HTTP_DISCARD        (1 * MIB)  /* of a refused body that is still read, so that the answer arrives */
+#define LIMIT_HTTP_REPLY          (64 * MIB) /* a reply that the client keeps in memory */
+#define LIMIT_UPLOAD              (1 * TIB)  /* a streamed upload into the vault */
+#define LIMIT_WEBSOCKET_MESSAGE   (1 * MIB)  /* one message in either direction */
+#define LIMIT_WEBSOCKET_BACKLOG   (4 * MIB)  /* unsent bytes to a slow reader before it is disconnected */
 
 /* -- formats -- */
-#define LIMIT_SAFETENSORS_HEADER  (100 * MIB)      /* as the reference implementation */
-#define LIMIT_TENSOR_RANK         32               /* dimensions of a tensor */
-#define LIMIT_TENSORS             100000           /* tensors in one file */
-#define LIMIT_CSV_FIELD           (16 * MIB)       /* one field */
-#define LIMIT_CSV_COLUMNS         100000           /* columns in one file */
-#define LIMIT_CSV_CATEGORIES      65536            /* distinct strings of a categorical column */
-#define LIMIT_LINE                (64 * MIB)       /* a line of libsvm or JSON lines */
-#define LIMIT_LIBSVM_INDEX        (1 << 30)        /* largest feature index */
-#define LIMIT_ARCHIVE_FILES       100000           /* entries of an archive that we unpack */
-#define LIMIT_ARCHIVE_SIZE        (4 * GIB)        /* bytes an archive may unpack to */
-#define LIMIT_ARCHIVE_RATIO       200              /* unpacked : packed, beyond the first MiB */
-#define LIMIT_DATASET_FILES       1000             /* source files of one import */
+#define LIMIT_SAFETENSORS_HEADER (100 * MIB)      /* as the reference implementation */
+#define LIMIT_TENSOR_RANK        32               /* dimensions of a tensor */
+#define LIMIT_TENSORS            100000           /* tensors in one file */
+#define LIMIT_CSV_FIELD          (16 * MIB)       /* one field */
+#define LIMIT_CSV_COLUMNS        100000           /* columns in one file */
+#define LIMIT_CSV_CATEGORIES     65536            /* distinct strings of a categorical column */
+#define LIMIT_LINE               (64 * MIB)       /* a line of libsvm or JSON lines */
+#define LIMIT_LIBSVM_INDEX       (1 << 30)        /* largest feature index */
+#define LIMIT_ARCHIVE_FILES      100000           /* entries of an archive that we unpack */
+#define LIMIT_ARCHIVE_SIZE       (4 * GIB)        /* bytes an archive may unpack to */
+#define LIMIT_ARCHIVE_RATIO      200              /* unpacked : packed, beyond the first MiB */
+#define LIMIT_DATASET_FILES      1000             /* source files of one import */
 
 /* -- runs -- */
-#define LIMIT_CODE             (512 * MIB) /* one code version, packed */
-#define LIMIT_PARAMETERS       1000        /* parameters of a run */
-#define LIMIT_PARAMETER        (64 * KIB)  /* one parameter's value as JSON */
-#define LIMIT_RUN_DATASETS     64          /* datasets of a run */
-#define LIMIT_RUN_NODES        1024        /* nodes of a run */
-#define LIMIT_METRIC_LINE      (64 * KIB)  /* one line of metrics.jsonl */
-#define LIMIT_METRIC_NAMES     10000       /* distinct metric names of a run */
-#define LIMIT_RUN_LOG          (256 * MIB) /* log of one node; what comes after is counted and dropped */
-#define LIMIT_LOG_CHUNK        (16 * KIB)  /* a longer line is split into partial ones (CRI format) */
-#define LIMIT_RUN_OUTPUT       (64 * GIB)  /* artifacts of one node */
-#define LIMIT_WEIGHTS          (1 * TIB)   /* one generation of weights */
-#define LIMIT_QUEUE            1000000     /* runs waiting */
+#define LIMIT_CODE         (512 * MIB) /* one code version, packed */
+#define LIMIT_PARAMETERS   1000        /* parameters of a run */
+#define LIMIT_PARAMETER    (64 * KIB)  /* one parameter's value as JSON */
+#define LIMIT_RUN_DATASETS 64          /* datasets of a run */
+#define LIMIT_RUN_NODES    1024        /* nodes of a run */
+#define LIMIT_METRIC_LINE  (64 * KIB)  /* one line of metrics.jsonl */
+#define LIMIT_METRIC_NAMES 10000       /* distinct metric names of a run */
+#define LIMIT_RUN_LOG      (256 * MIB) /* log of one node; what comes after is counted and dropped */
+#define LIMIT_LOG_CHUNK    (16 * KIB)  /* a longer line is split into partial ones (CRI format) */
+#define LIMIT_RUN_OUTPUT   (64 * GIB)  /* artifacts of one node */
+#define LIMIT_WEIGHTS      (1 * TIB)   /* one generation of weights */
+#define LIMIT_QUEUE        1000000     /* runs waiting */
 #define LIMIT_REQUIREMENTS (256 * KIB) /* a requirements file */
 #define LIMIT_BUILD_LOG    (64 * MIB)  /* log of an environment build as it is shown */
 
@@ -78,11 +78,11 @@
 #define LIMIT_HISTORY_POINTS 1000        /* points of one metric that a gate sees */
 
 /* -- serving -- */
-#define LIMIT_PREDICT_BODY     (64 * MIB)  /* a request to a model, the limit of the endpoint may be lower */
-#define LIMIT_PREDICT_REPLY    (64 * MIB)  /* a model's reply */
-#define LIMIT_ENDPOINTS        1000        /* endpoints of one gateway */
-#define LIMIT_REPLICAS         64          /* replicas of one version */
-#define LIMIT_CONTROL_LINE     (16 * MIB)  /* one line between the daemon and the gateway */
-#define LIMIT_TOKEN            4096        /* a bearer token as sent */
-#define LIMIT_CONTROL_LINE     (16 * MIB) /* a message between daemon and gateway */
-#define LIMIT_TOKEN_CACHE      100000      /* tokens the gateway remembers */
+#define LIMIT_PREDICT_BODY  (64 * MIB)  /* a request to a model, the limit of the endpoint may be lower */
+#define LIMIT_PREDICT_REPLY (64 * MIB)  /* a model's reply */
+#define LIMIT_ENDPOINTS     1000        /* endpoints of one gateway */
+#define LIMIT_REPLICAS      64          /* replicas of one version */
+#define LIMIT_CONTROL_LINE  (16 * MIB)  /* one line between the daemon and the gateway */
+#define LIMIT_TOKEN         4096        /* a bearer token as sent */
+#define LIMIT_CONTROL_LINE  (16 * MIB) /* a message between daemon and gateway */
+#define LIMIT_TOKEN_CACHE   100000      /* tokens the gateway remembers */

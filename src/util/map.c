@@ -25,7 +25,8 @@ void map_release(struct map *map)
 {
     struct map_entry *entry, *tmp;
 
-    HASH_ITER(hh, map->entries, entry, tmp) {
+    HASH_ITER(hh, map->entries, entry, tmp)
+    {
         HASH_DEL(map->entries, entry);
         if (map->destroy)
             map->destroy(entry->value);

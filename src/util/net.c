@@ -73,15 +73,12 @@ bool net_is_loopback(const struct net_address *address)
     const struct sockaddr_in *in = (const struct sockaddr_in *)&address->storage;
 
     switch (address->storage.ss_family) {
-    case AF_UNIX:
-        return true;
-    case AF_INET:
-        return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
+    case AF_UNIX: return true;
+    case AF_INET: return (ntohl(in->sin_addr.s_addr) >> 24) == 127;
     case AF_INET6:
         return IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr) ||
                (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr) && in6->sin6_addr.s6_addr[12] == 127);
-    default:
-        return false;
+    default: return false;
     }
 }
 
@@ -220,7 +217,8 @@ ssize_t net_receive_fd(int fd, void *data, size_t size, int *ret_passed)
 {
     char control[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec part = {.iov_base = data, .iov_len = size};
-    struct msghdr header = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+    struct msghdr header = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
     ssize_t n = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     const struct cmsghdr *item = n > 0 ? CMSG_FIRSTHDR(&header) : NULL;
 

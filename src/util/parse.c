@@ -79,8 +79,8 @@ int parse_int(const char *text, int64_t min, int64_t max, int64_t *ret_value, st
     errno = 0;
     value = strtoll(text, &end, 10);
     if (errno || end == text || *end || isspace((unsigned char)*text) || value < min || value > max)
-        return error_set(error, ERROR_INVALID,
-                         "'%.80s' is not a whole number from %" PRId64 " to %" PRId64, text, min, max);
+        return error_set(error, ERROR_INVALID, "'%.80s' is not a whole number from %" PRId64 " to %" PRId64, text, min,
+                         max);
     *ret_value = value;
     return 0;
 }
@@ -123,7 +123,10 @@ char *format_bytes(uint64_t bytes, char buffer[FORMAT_SIZE])
         value /= 1024;
         unit++;
     }
-    snprintf(buffer, FORMAT_SIZE, unit && value < 9.995 ? "%.2f %s" : unit && value < 99.95 ? "%.1f %s" : "%.0f %s",
+    snprintf(buffer, FORMAT_SIZE,
+             unit && value < 9.995   ? "%.2f %s"
+             : unit && value < 99.95 ? "%.1f %s"
+                                     : "%.0f %s",
              value, units[unit]);
     return buffer;
 }

@@ -27,8 +27,7 @@ static int read_stat(pid_t pid, char *ret_state, uint64_t *ret_start_time)
     if (fs_read(path, 65536, &text, NULL, NULL) < 0)
         return -1;
     p = strrchr(text, ')');
-    if (!p || sscanf(p + 1,
-                     " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+    if (!p || sscanf(p + 1, " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
                      ret_state, &start) != 2)
         return -1;
     *ret_start_time = start;

@@ -7,36 +7,23 @@
 #include "util/xalloc.h"
 
 static const char *const type_names[] = {
-    [SCHEMA_END] = "nothing",
-    [SCHEMA_STRING] = "a string",
-    [SCHEMA_INTEGER] = "an integer",
-    [SCHEMA_NUMBER] = "a number",
-    [SCHEMA_BOOLEAN] = "true or false",
-    [SCHEMA_TIME] = "a time (RFC 3339)",
-    [SCHEMA_OBJECT] = "an object",
-    [SCHEMA_ARRAY] = "an array",
-    [SCHEMA_MAP] = "an object",
+    [SCHEMA_END] = "nothing",      [SCHEMA_STRING] = "a string",       [SCHEMA_INTEGER] = "an integer",
+    [SCHEMA_NUMBER] = "a number",  [SCHEMA_BOOLEAN] = "true or false", [SCHEMA_TIME] = "a time (RFC 3339)",
+    [SCHEMA_OBJECT] = "an object", [SCHEMA_ARRAY] = "an array",        [SCHEMA_MAP] = "an object",
     [SCHEMA_ANY] = "any value",
 };
 
 static const char *found_name(const json_t *value)
 {
     switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_STRING:
-        return "a string";
-    case JSON_INTEGER:
-        return "an integer";
-    case JSON_REAL:
-        return "a number";
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "an array";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "an integer";
+    case JSON_REAL: return "a number";
     case JSON_TRUE:
-    case JSON_FALSE:
-        return "a boolean";
-    default:
-        return "null";
+    case JSON_FALSE: return "a boolean";
+    default: return "null";
     }
 }
 
@@ -45,30 +32,21 @@ static bool type_fits(enum schema_type type, const json_t *value)
     int64_t ms;
 
     switch (type) {
-    case SCHEMA_STRING:
-        return json_is_string(value);
-    case SCHEMA_INTEGER:
-        return json_is_integer(value);
-    case SCHEMA_NUMBER:
-        return json_is_number(value);
-    case SCHEMA_BOOLEAN:
-        return json_is_boolean(value);
-    case SCHEMA_TIME:
-        return json_is_string(value) && clock_parse_ms(json_string_value(value), &ms) == 0;
+    case SCHEMA_STRING: return json_is_string(value);
+    case SCHEMA_INTEGER: return json_is_integer(value);
+    case SCHEMA_NUMBER: return json_is_number(value);
+    case SCHEMA_BOOLEAN: return json_is_boolean(value);
+    case SCHEMA_TIME: return json_is_string(value) && clock_parse_ms(json_string_value(value), &ms) == 0;
     case SCHEMA_OBJECT:
-    case SCHEMA_MAP:
-        return json_is_object(value);
-    case SCHEMA_ARRAY:
-        return json_is_array(value);
-    default:
-        return true;
+    case SCHEMA_MAP: return json_is_object(value);
+    case SCHEMA_ARRAY: return json_is_array(value);
+    default: return true;
     }
 }
 
 static int check_object(const struct schema *schema, const json_t *value, const char *path, struct error *error);
 
-static int check_values(const struct schema_field *field, const char *text, const char *path,
-                        struct error *error)
+static int check_values(const struct schema_field *field, const char *text, const char *path, struct error *error)
 {
     cleanup_strbuf struct strbuf allowed = STRBUF_INIT(LIMIT_DESCRIPTION);
 
@@ -77,12 +55,10 @@ static int check_values(const struct schema_field *field, const char *text, cons
             return 0;
         strbuf_addf(&allowed, "%s%s", allowed.length ? ", " : "", *v);
     }
-    return error_set(error, ERROR_INVALID, "field '%s' is '%.80s'; it must be one of: %s", path, text,
-                     allowed.data);
+    return error_set(error, ERROR_INVALID, "field '%s' is '%.80s'; it must be one of: %s", path, text, allowed.data);
 }
 
-static int check_range(const struct schema_field *field, const json_t *value, const char *path,
-                       struct error *error)
+static int check_range(const struct schema_field *field, const json_t *value, const char *path, struct error *error)
 {
     const char *what = "";
     double n;
@@ -105,16 +81,16 @@ static int check_range(const struct schema_field *field, const json_t *value, co
     }
 
     if (n < field->min)
-        return error_set(error, ERROR_INVALID, "field '%s' must be at least %.15g%s, not %.15g", path,
-                         field->min, what, n);
+        return error_set(error, ERROR_INVALID, "field '%s' must be at least %.15g%s, not %.15g", path, field->min, what,
+                         n);
     if (field->max != 0 && n > field->max)
-        return error_set(error, ERROR_INVALID, "field '%s' must be at most %.15g%s, not %.15g", path,
-                         field->max, what, n);
+        return error_set(error, ERROR_INVALID, "field '%s' must be at most %.15g%s, not %.15g", path, field->max, what,
+                         n);
     return 0;
 }
 
-static int check_type(enum schema_type type, const struct schema *object, const json_t *value,
-                      const char *path, struct error *error)
+static int check_type(enum schema_type type, const struct schema *object, const json_t *value, const char *path,
+                      struct error *error)
 {
     if (!type_fits(type, value))
         return error_set(error, ERROR_INVALID, "field '%s' must be %s, not %s", path, type_names[type],
@@ -124,8 +100,7 @@ static int check_type(enum schema_type type, const struct schema *object, const 
     return 0;
 }
 
-static int check_field(const struct schema_field *field, const json_t *value, const char *path,
-                       struct error *error)
+static int check_field(const struct schema_field *field, const json_t *value, const char *path, struct error *error)
 {
     const char *key;
     json_t *child;
@@ -133,14 +108,13 @@ static int check_field(const struct schema_field *field, const json_t *value, co
 
     if (json_is_null(value) && (field->flags & SCHEMA_NULLABLE))
         return 0;
-    if (check_type(field->type, field->object, value, path, error) < 0 ||
-        check_range(field, value, path, error) < 0)
+    if (check_type(field->type, field->object, value, path, error) < 0 || check_range(field, value, path, error) < 0)
         return -1;
     if (field->values && field->type == SCHEMA_STRING)
         return check_values(field, json_string_value(value), path, error);
 
     if (field->type == SCHEMA_ARRAY && field->item) {
-        json_array_foreach (value, i, child) {
+        json_array_foreach(value, i, child) {
             cleanup_free char *where = xasprintf("%s[%zu]", path, i);
 
             if (check_type(field->item, field->object, child, where, error) < 0)
@@ -148,7 +122,7 @@ static int check_field(const struct schema_field *field, const json_t *value, co
         }
     }
     if (field->type == SCHEMA_MAP && field->item) {
-        json_object_foreach ((json_t *)value, key, child) {
+        json_object_foreach((json_t *)value, key, child) {
             cleanup_free char *where = xasprintf("%s.%s", path, key);
 
             if (check_type(field->item, field->object, child, where, error) < 0)
@@ -181,7 +155,7 @@ static int check_object(const struct schema *schema, const json_t *value, const 
     const char *key;
     json_t *child;
 
-    json_object_foreach ((json_t *)value, key, child) {
+    json_object_foreach((json_t *)value, key, child) {
         cleanup_free char *where = *path ? xasprintf("%s.%s", path, key) : xstrdup(key);
         const struct schema_field *field = find(schema, key);
 
@@ -194,36 +168,27 @@ static int check_object(const struct schema *schema, const json_t *value, const 
     }
     for (const struct schema_field *field = schema->fields; field->type != SCHEMA_END; field++)
         if ((field->flags & SCHEMA_REQUIRED) && !json_object_get(value, field->name))
-            return error_set(error, ERROR_INVALID, "field '%s%s%s' is missing", path, *path ? "." : "",
-                             field->name);
+            return error_set(error, ERROR_INVALID, "field '%s%s%s' is missing", path, *path ? "." : "", field->name);
     return 0;
 }
 
 int schema_check(const struct schema *schema, const json_t *value, struct error *error)
 {
     if (!json_is_object(value))
-        return error_set(error, ERROR_INVALID, "expected an object, not %s",
-                         value ? found_name(value) : "nothing");
+        return error_set(error, ERROR_INVALID, "expected an object, not %s", value ? found_name(value) : "nothing");
     return check_object(schema, value, "", error);
 }
 
 static json_t *describe_type(enum schema_type type, const struct schema *object, json_t *components)
 {
     switch (type) {
-    case SCHEMA_STRING:
-        return json_build("{s:s}", "type", "string");
-    case SCHEMA_INTEGER:
-        return json_build("{s:s}", "type", "integer");
-    case SCHEMA_NUMBER:
-        return json_build("{s:s}", "type", "number");
-    case SCHEMA_BOOLEAN:
-        return json_build("{s:s}", "type", "boolean");
-    case SCHEMA_TIME:
-        return json_build("{s:s, s:s}", "type", "string", "format", "date-time");
-    case SCHEMA_OBJECT:
-        return object ? schema_describe(object, components) : json_build("{s:s}", "type", "object");
-    default:
-        return json_object();
+    case SCHEMA_STRING: return json_build("{s:s}", "type", "string");
+    case SCHEMA_INTEGER: return json_build("{s:s}", "type", "integer");
+    case SCHEMA_NUMBER: return json_build("{s:s}", "type", "number");
+    case SCHEMA_BOOLEAN: return json_build("{s:s}", "type", "boolean");
+    case SCHEMA_TIME: return json_build("{s:s, s:s}", "type", "string", "format", "date-time");
+    case SCHEMA_OBJECT: return object ? schema_describe(object, components) : json_build("{s:s}", "type", "object");
+    default: return json_object();
     }
 }
 
@@ -245,8 +210,7 @@ static json_t *describe_field(const struct schema_field *field, json_t *componen
 
     switch (field->type) {
     case SCHEMA_ARRAY:
-        d = json_build("{s:s, s:o}", "type", "array", "items",
-                       describe_type(field->item, field->object, components));
+        d = json_build("{s:s, s:o}", "type", "array", "items", describe_type(field->item, field->object, components));
         low = "minItems", high = "maxItems";
         break;
     case SCHEMA_MAP:
@@ -263,9 +227,7 @@ static json_t *describe_field(const struct schema_field *field, json_t *componen
         d = describe_type(field->type, NULL, components);
         low = "minimum", high = "maximum";
         break;
-    default:
-        d = describe_type(field->type, field->object, components);
-        break;
+    default: d = describe_type(field->type, field->object, components); break;
     }
     if (low && (field->min != 0 || field->max != 0)) {
         json_object_set_new(d, low, json_integer((json_int_t)field->min));

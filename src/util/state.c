@@ -19,8 +19,8 @@ int state_parse(const struct state_machine *machine, const char *name, struct er
             return i;
         strbuf_addf(&known, "%s%s", i ? ", " : "", machine->rows[i].name);
     }
-    return error_set(error, ERROR_INVALID, "'%.80s' is not a state of a %s; it must be one of: %s", name,
-                     machine->name, known.data);
+    return error_set(error, ERROR_INVALID, "'%.80s' is not a state of a %s; it must be one of: %s", name, machine->name,
+                     known.data);
 }
 
 bool state_is_final(const struct state_machine *machine, int state)
@@ -35,6 +35,6 @@ int state_check(const struct state_machine *machine, int from, int to, struct er
 
     if (machine->rows[from].next & STATE_BIT(to))
         return 0;
-    return error_set(error, ERROR_CONFLICT, "%s cannot go from %s to %s", machine->name,
-                     machine->rows[from].name, machine->rows[to].name);
+    return error_set(error, ERROR_CONFLICT, "%s cannot go from %s to %s", machine->name, machine->rows[from].name,
+                     machine->rows[to].name);
 }

@@ -13,8 +13,7 @@ struct machine {
 static void add_file(const struct machine *m, const char *name, const char *content)
 {
     cleanup_error struct error error = ERROR_INIT;
-    cleanup_free char *path = fs_join(m->root, name),
-                      *parent = xstrndup(path, (size_t)(strrchr(path, '/') - path));
+    cleanup_free char *path = fs_join(m->root, name), *parent = xstrndup(path, (size_t)(strrchr(path, '/') - path));
 
     assert_ok(fs_mkdir_all(parent, 0755, &error), &error);
     assert_ok(fs_write_atomic(path, content, strlen(content), 0644, &error), &error);
@@ -40,8 +39,8 @@ static void make_machine(struct machine *m, const char *const *mounts)
         cleanup_free char *old = text, *directory = fs_join(m->root, mounts[0]);
 
         assert_ok(fs_mkdir_all(directory, 0755, &error), &error);
-        text = xasprintf("%s%d 22 0:%d / %s/%s rw shared:1 - %s none %s\n", old, id, id, m->root, mounts[0],
-                         mounts[1], mounts[2]);
+        text = xasprintf("%s%d 22 0:%d / %s/%s rw shared:1 - %s none %s\n", old, id, id, m->root, mounts[0], mounts[1],
+                         mounts[2]);
     }
     assert_ok(fs_write_atomic(m->mountinfo, text, strlen(text), 0644, &error), &error);
     free(text);
@@ -61,9 +60,8 @@ static void test_version_1(void **state)
     struct cgroup_stats stats;
     struct machine m;
 
-    make_machine(&m,
-                 (const char *[]){"cpu", "cgroup", "rw,cpu,cpuacct", "memory", "cgroup", "rw,memory", "pids",
-                                  "cgroup", "rw,pids", "systemd", "cgroup", "rw,name=systemd", NULL});
+    make_machine(&m, (const char *[]){"cpu", "cgroup", "rw,cpu,cpuacct", "memory", "cgroup", "rw,memory", "pids",
+                                      "cgroup", "rw,pids", "systemd", "cgroup", "rw,name=systemd", NULL});
     add_file(&m, "cpu/slipway/a/cpu.cfs_quota_us", "");
     add_file(&m, "memory/slipway/a/memory.limit_in_bytes", "");
     add_file(&m, "pids/slipway/a/pids.max", "");
@@ -150,10 +148,8 @@ static void test_kill_and_remove(void **state)
     cleanup_error struct error error = ERROR_INIT;
     cleanup_cgroups struct cgroups *cgroups = cgroups_open(NULL);
     cleanup_free char *path = xasprintf("/slipway/test-%d", (int)getpid());
-    const struct proc_spawn spawn = {.argv = (const char *const[]){"sleep", "60", NULL},
-                                     .stdin_fd = -1,
-                                     .stdout_fd = -1,
-                                     .stderr_fd = -1};
+    const struct proc_spawn spawn = {
+        .argv = (const char *const[]){"sleep", "60", NULL}, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
     struct cgroup_limits limits = {.pids = 10};
     struct cgroup_stats stats;
     int status;

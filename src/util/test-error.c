@@ -57,8 +57,8 @@ static void test_names_round_trip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_set_and_wrap), cmocka_unit_test(test_errno_becomes_a_code),
-        cmocka_unit_test(test_null_is_allowed), cmocka_unit_test(test_move),
+        cmocka_unit_test(test_set_and_wrap),     cmocka_unit_test(test_errno_becomes_a_code),
+        cmocka_unit_test(test_null_is_allowed),  cmocka_unit_test(test_move),
         cmocka_unit_test(test_names_round_trip),
     };
 

@@ -26,7 +26,10 @@ static void test_digest(void **state)
 static void test_digest_parse_is_strict(void **state)
 {
     static const char *const wrong[] = {
-        "", "sha256:", "md5:00", "sha256:BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD",
+        "",
+        "sha256:",
+        "md5:00",
+        "sha256:BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD",
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015a",
         "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015adx",
     };
@@ -93,10 +96,8 @@ static void test_base64_decode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_digest),
-        cmocka_unit_test(test_digest_parse_is_strict),
-        cmocka_unit_test(test_ids_increase),
-        cmocka_unit_test(test_text_forms),
+        cmocka_unit_test(test_digest),        cmocka_unit_test(test_digest_parse_is_strict),
+        cmocka_unit_test(test_ids_increase),  cmocka_unit_test(test_text_forms),
         cmocka_unit_test(test_base64_decode),
     };
 

@@ -151,8 +151,10 @@ static void test_signal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_timers_fire_in_order), cmocka_unit_test(test_interval_removes_itself),
-        cmocka_unit_test(test_descriptor), cmocka_unit_test(test_post_from_threads),
+        cmocka_unit_test(test_timers_fire_in_order),
+        cmocka_unit_test(test_interval_removes_itself),
+        cmocka_unit_test(test_descriptor),
+        cmocka_unit_test(test_post_from_threads),
         cmocka_unit_test(test_signal),
     };
 

@@ -9,8 +9,9 @@ static void test_bytes(void **state)
     static const struct {
         const char *text;
         uint64_t bytes;
-    } good[] = {{"0", 0}, {"512", 512}, {"1k", KIB}, {"1500M", 1500 * MIB}, {"1.5G", 1536 * MIB}, {"64KiB", 64 * KIB},
-                {"2TB", 2 * TIB}};
+    } good[] = {
+        {"0", 0},        {"512", 512}, {"1k", KIB}, {"1500M", 1500 * MIB}, {"1.5G", 1536 * MIB}, {"64KiB", 64 * KIB},
+        {"2TB", 2 * TIB}};
     static const char *const bad[] = {"", "M", "1 M", "-1", "1X", "0x10", "1MM", "1e3", "99999999999T", "nan"};
     cleanup_error struct error error = ERROR_INIT;
     uint64_t bytes;
@@ -60,8 +61,8 @@ static void test_numbers(void **state)
 
 static void test_names(void **state)
 {
-    static const char *const bad[] = {"", "A", "-a", "a b", "a/b", "ä",
-                                      "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    static const char *const bad[] = {
+        "", "A", "-a", "a b", "a/b", "ä", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
     cleanup_error struct error error = ERROR_INIT;
 
     assert_ok(parse_name("digits-2.v_1", "dataset", &error), &error);
@@ -124,8 +125,8 @@ static void test_states(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes), cmocka_unit_test(test_durations), cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_names), cmocka_unit_test(test_formats),   cmocka_unit_test(test_times),
+        cmocka_unit_test(test_bytes),  cmocka_unit_test(test_durations), cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_formats),   cmocka_unit_test(test_times),
         cmocka_unit_test(test_states),
     };
 

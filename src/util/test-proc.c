@@ -8,8 +8,8 @@ static void test_run_collects_output_and_status(void **state)
     cleanup_error struct error error = ERROR_INIT;
     cleanup_free char *output = NULL;
 
-    assert_int_equal(proc_run((const char *[]){"sh", "-c", "echo out; echo err >&2; exit 3", NULL}, 100, 5000,
-                              &output, &error), 3);
+    assert_int_equal(
+        proc_run((const char *[]){"sh", "-c", "echo out; echo err >&2; exit 3", NULL}, 100, 5000, &output, &error), 3);
     assert_string_equal(output, "out\nerr\n");
     assert_int_equal(proc_run((const char *[]){"sh", "-c", "kill -9 $$", NULL}, 100, 5000, NULL, &error), 137);
 }
@@ -19,8 +19,9 @@ static void test_run_caps_output(void **state)
     cleanup_error struct error error = ERROR_INIT;
     cleanup_free char *output = NULL;
 
-    assert_int_equal(proc_run((const char *[]){"sh", "-c", "head -c 200000 /dev/zero | tr '\\0' x", NULL}, 10,
-                              5000, &output, &error), 0);
+    assert_int_equal(proc_run((const char *[]){"sh", "-c", "head -c 200000 /dev/zero | tr '\\0' x", NULL}, 10, 5000,
+                              &output, &error),
+                     0);
     assert_string_equal(output, "xxxxxxxxxx");
 }
 
@@ -36,8 +37,8 @@ static void test_missing_program(void **state)
 {
     cleanup_error struct error error = ERROR_INIT;
 
-    assert_error(proc_run((const char *[]){"/nowhere/program", NULL}, 10, 100, NULL, &error), &error,
-                 ERROR_NOT_FOUND, "/nowhere/program");
+    assert_error(proc_run((const char *[]){"/nowhere/program", NULL}, 10, 100, NULL, &error), &error, ERROR_NOT_FOUND,
+                 "/nowhere/program");
 }
 
 static void test_identity_and_signal(void **state)
@@ -70,8 +71,10 @@ static void test_identity_and_signal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_run_collects_output_and_status), cmocka_unit_test(test_run_caps_output),
-        cmocka_unit_test(test_run_time_out), cmocka_unit_test(test_missing_program),
+        cmocka_unit_test(test_run_collects_output_and_status),
+        cmocka_unit_test(test_run_caps_output),
+        cmocka_unit_test(test_run_time_out),
+        cmocka_unit_test(test_missing_program),
         cmocka_unit_test(test_identity_and_signal),
     };
 

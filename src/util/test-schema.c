@@ -112,7 +112,9 @@ static void test_getters_and_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_check), cmocka_unit_test(test_describe), cmocka_unit_test(test_parse_limits),
+        cmocka_unit_test(test_check),
+        cmocka_unit_test(test_describe),
+        cmocka_unit_test(test_parse_limits),
         cmocka_unit_test(test_getters_and_text),
     };
 

@@ -17,21 +17,21 @@
 #include "util/xalloc.h"
 
 /* The call succeeded; prints the error's message if not. `error` is the object that was given to it. */
-#define assert_ok(call, error)                                                                               \
-    do {                                                                                                     \
-        if ((call) < 0)                                                                                      \
-            fail_msg("%s failed: %s", #call, (error)->message ? (error)->message : "(no message)");          \
+#define assert_ok(call, error)                                                                                         \
+    do {                                                                                                               \
+        if ((call) < 0)                                                                                                \
+            fail_msg("%s failed: %s", #call, (error)->message ? (error)->message : "(no message)");                    \
     } while (0)
 
 /* The call failed with this code, and the message holds the text. Clears the error. */
-#define assert_error(call, error, expected_code, text)                                                       \
-    do {                                                                                                     \
-        if ((call) >= 0)                                                                                     \
-            fail_msg("%s succeeded, expected %s", #call, error_code_name(expected_code));                    \
-        if ((error)->code != (expected_code) || !strstr((error)->message, (text)))                           \
-            fail_msg("%s: got %s: '%s', expected %s with '%s'", #call, error_code_name((error)->code),       \
-                     (error)->message, error_code_name(expected_code), (text));                              \
-        error_clear(error);                                                                                  \
+#define assert_error(call, error, expected_code, text)                                                                 \
+    do {                                                                                                               \
+        if ((call) >= 0)                                                                                               \
+            fail_msg("%s succeeded, expected %s", #call, error_code_name(expected_code));                              \
+        if ((error)->code != (expected_code) || !strstr((error)->message, (text)))                                     \
+            fail_msg("%s: got %s: '%s', expected %s with '%s'", #call, error_code_name((error)->code),                 \
+                     (error)->message, error_code_name(expected_code), (text));                                        \
+        error_clear(error);                                                                                            \
     } while (0)
 
 static inline char *test_directory_below(const char *parent)

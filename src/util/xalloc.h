@@ -21,8 +21,7 @@ char *xstrdup(const char *s) __attribute__((malloc, returns_nonnull));
 char *xstrdup_null(const char *s) __attribute__((malloc));
 char *xstrndup(const char *s, size_t n) __attribute__((malloc, returns_nonnull));
 char *xasprintf(const char *format, ...) __attribute__((malloc, returns_nonnull, format(printf, 1, 2)));
-char *xvasprintf(const char *format, va_list args)
-    __attribute__((malloc, returns_nonnull, format(printf, 1, 0)));
+char *xvasprintf(const char *format, va_list args) __attribute__((malloc, returns_nonnull, format(printf, 1, 0)));
 
 /* A zeroed object of a type. */
 #define xnew0(type) ((type *)xcalloc(1, sizeof(type)))

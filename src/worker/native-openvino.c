@@ -65,9 +65,9 @@ struct openvino_model {
 static const struct {
     unsigned type;
     enum dtype dtype;
-} types[] = {{1, DTYPE_BOOL}, {2, DTYPE_BF16}, {3, DTYPE_F16}, {4, DTYPE_F32},  {5, DTYPE_F64},  {7, DTYPE_I8},
-             {8, DTYPE_I16},  {9, DTYPE_I32},  {10, DTYPE_I64}, {16, DTYPE_U8}, {17, DTYPE_U16}, {18, DTYPE_U32},
-             {19, DTYPE_U64}};
+} types[] = {{1, DTYPE_BOOL}, {2, DTYPE_BF16}, {3, DTYPE_F16}, {4, DTYPE_F32},  {5, DTYPE_F64},
+             {7, DTYPE_I8},   {8, DTYPE_I16},  {9, DTYPE_I32}, {10, DTYPE_I64}, {16, DTYPE_U8},
+             {17, DTYPE_U16}, {18, DTYPE_U32}, {19, DTYPE_U64}};
 
 static int failed(const struct api *api, const char *what, int status, struct error *error)
 {

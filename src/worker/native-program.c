@@ -21,9 +21,9 @@ static const struct {
     uint32_t frame;
     enum dtype dtype;
 } types[] = {
-    {FRAME_BOOL, DTYPE_BOOL},   {FRAME_UINT8, DTYPE_U8},  {FRAME_UINT16, DTYPE_U16}, {FRAME_UINT32, DTYPE_U32},
-    {FRAME_UINT64, DTYPE_U64},  {FRAME_INT8, DTYPE_I8},   {FRAME_INT16, DTYPE_I16},  {FRAME_INT32, DTYPE_I32},
-    {FRAME_INT64, DTYPE_I64},   {FRAME_FP16, DTYPE_F16},  {FRAME_FP32, DTYPE_F32},   {FRAME_FP64, DTYPE_F64},
+    {FRAME_BOOL, DTYPE_BOOL},  {FRAME_UINT8, DTYPE_U8}, {FRAME_UINT16, DTYPE_U16}, {FRAME_UINT32, DTYPE_U32},
+    {FRAME_UINT64, DTYPE_U64}, {FRAME_INT8, DTYPE_I8},  {FRAME_INT16, DTYPE_I16},  {FRAME_INT32, DTYPE_I32},
+    {FRAME_INT64, DTYPE_I64},  {FRAME_FP16, DTYPE_F16}, {FRAME_FP32, DTYPE_F32},   {FRAME_FP64, DTYPE_F64},
 };
 
 static int dtype_of_frame(uint32_t type, enum dtype *ret_dtype)
@@ -48,11 +48,11 @@ static int frame_of_dtype(enum dtype dtype)
 /* Appends one element of a type, converted from a number. */
 static int add_number(struct strbuf *out, enum dtype dtype, double value)
 {
-#define CASE(DTYPE, type)                                                                                    \
-    case DTYPE: {                                                                                            \
-        type v = (type)value;                                                                                \
-        strbuf_add(out, &v, sizeof(v));                                                                      \
-        return 0;                                                                                            \
+#define CASE(DTYPE, type)                                                                                              \
+    case DTYPE: {                                                                                                      \
+        type v = (type)value;                                                                                          \
+        strbuf_add(out, &v, sizeof(v));                                                                                \
+        return 0;                                                                                                      \
     }
     switch (dtype) {
         CASE(DTYPE_BOOL, bool)
@@ -66,17 +66,15 @@ static int add_number(struct strbuf *out, enum dtype dtype, double value)
         CASE(DTYPE_I64, int64_t)
         CASE(DTYPE_F32, float)
         CASE(DTYPE_F64, double)
-    default:
-        return -1;
+    default: return -1;
     }
 #undef CASE
 }
 
 static json_t *number_at(enum dtype dtype, const void *data, size_t index)
 {
-#define CASE(DTYPE, type, make)                                                                              \
-    case DTYPE:                                                                                              \
-        return make(((const type *)data)[index]);
+#define CASE(DTYPE, type, make)                                                                                        \
+    case DTYPE: return make(((const type *)data)[index]);
 #define REAL(v) (isfinite((double)(v)) ? json_real((double)(v)) : json_null())
     switch (dtype) {
         CASE(DTYPE_BOOL, bool, json_boolean)
@@ -89,8 +87,7 @@ static json_t *number_at(enum dtype dtype, const void *data, size_t index)
         CASE(DTYPE_I64, int64_t, json_integer)
         CASE(DTYPE_F32, float, REAL)
         CASE(DTYPE_F64, double, REAL)
-    default:
-        return NULL;
+    default: return NULL;
     }
 #undef REAL
 #undef CASE
@@ -139,9 +136,8 @@ static int answer_tensors(struct program *program, const struct slipway_request 
     for (uint32_t i = 0; i < count; i++) {
         struct native_tensor *t = &inputs[i];
 
-        *t = (struct native_tensor){.rank = (int)entries[i].rank,
-                                    .data = request->body + entries[i].offset,
-                                    .size = entries[i].length};
+        *t = (struct native_tensor){
+            .rank = (int)entries[i].rank, .data = request->body + entries[i].offset, .size = entries[i].length};
         memcpy(t->name, entries[i].name, FRAME_NAME);
         memcpy(t->shape, entries[i].shape, entries[i].rank * sizeof(int64_t));
         if (dtype_of_frame(entries[i].type, &t->dtype) < 0)
@@ -160,7 +156,7 @@ static int add_numbers(const json_t *value, enum dtype dtype, struct strbuf *out
     size_t i;
 
     if (json_is_array(value)) {
-        json_array_foreach ((json_t *)value, i, item)
+        json_array_foreach((json_t *)value, i, item)
             if (add_numbers(item, dtype, out, error) < 0)
                 return -1;
         return 0;
@@ -248,14 +244,10 @@ static int answer_text(struct program *program, const struct slipway_request *re
 static uint32_t status_of(enum error_code code)
 {
     switch (code) {
-    case ERROR_INVALID:
-        return WIRE_STATUS_INVALID;
-    case ERROR_UNSUPPORTED:
-        return WIRE_STATUS_UNSUPPORTED;
-    case ERROR_TOO_LARGE:
-        return WIRE_STATUS_TOO_LARGE;
-    default:
-        return WIRE_STATUS_FAILED;
+    case ERROR_INVALID: return WIRE_STATUS_INVALID;
+    case ERROR_UNSUPPORTED: return WIRE_STATUS_UNSUPPORTED;
+    case ERROR_TOO_LARGE: return WIRE_STATUS_TOO_LARGE;
+    default: return WIRE_STATUS_FAILED;
     }
 }
 

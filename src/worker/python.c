@@ -50,7 +50,7 @@ struct model {
     struct python python;
     PyObject *predict;  /* predict(str) -> str; the model's own */
     PyObject *tensors;  /* tensors(kind, memoryview) -> list of buffers; the harness's. Kind 0: raises what is
-                         * to be said of an answer that is no text */
+                        * to be said of an answer that is no text */
     PyObject *failed;   /* failed(exception) -> (status, message); the harness's */
 };
 
@@ -59,10 +59,24 @@ static const struct {
     size_t offset;
 } functions[] = {
 #define ROW(name) {#name, offsetof(struct python, name)}
-    ROW(PyUnicode_DecodeUTF8), ROW(PyUnicode_AsUTF8AndSize), ROW(PyObject_CallFunctionObjArgs),
-    ROW(PyMemoryView_FromMemory), ROW(PyLong_FromLong), ROW(PyLong_AsLong), ROW(PySequence_Size),
-    ROW(PySequence_GetItem), ROW(PyObject_GetBuffer), ROW(PyBuffer_Release), ROW(PyErr_Occurred), ROW(PyErr_Fetch),
-    ROW(PyErr_NormalizeException), ROW(PyException_SetTraceback), ROW(PyErr_Clear), ROW(PyErr_CheckSignals), ROW(Py_DecRef), ROW(PyEval_SaveThread),
+    ROW(PyUnicode_DecodeUTF8),
+    ROW(PyUnicode_AsUTF8AndSize),
+    ROW(PyObject_CallFunctionObjArgs),
+    ROW(PyMemoryView_FromMemory),
+    ROW(PyLong_FromLong),
+    ROW(PyLong_AsLong),
+    ROW(PySequence_Size),
+    ROW(PySequence_GetItem),
+    ROW(PyObject_GetBuffer),
+    ROW(PyBuffer_Release),
+    ROW(PyErr_Occurred),
+    ROW(PyErr_Fetch),
+    ROW(PyErr_NormalizeException),
+    ROW(PyException_SetTraceback),
+    ROW(PyErr_Clear),
+    ROW(PyErr_CheckSignals),
+    ROW(Py_DecRef),
+    ROW(PyEval_SaveThread),
     ROW(PyEval_RestoreThread),
 #undef ROW
 };
@@ -211,7 +225,8 @@ static void answer_tensors(struct model *model, struct slipway_request *request)
 {
     const struct python *python = &model->python;
     PyObject *kind = python->PyLong_FromLong((long)request->kind);
-    PyObject *body = python->PyMemoryView_FromMemory((char *)(uintptr_t)request->body, (intptr_t)request->length, 0x100);
+    PyObject *body = python->PyMemoryView_FromMemory((char *)(uintptr_t)request->body, (intptr_t)request->length,
+                                                     0x100);
     PyObject *parts = kind && body ? python->PyObject_CallFunctionObjArgs(model->tensors, kind, body, NULL) : NULL;
 
     if (!parts || !put_parts(model, request, parts))

@@ -69,7 +69,8 @@ static void test_xgboost(void **state)
     char *directory = test_directory_new();
     cleanup_free char *path = fs_join(directory, "model.json");
     static const float x[] = {0.1f, 1, 0.9f, 2, 0.7f, NAN};
-    struct native_tensor input = {.name = "x", .dtype = DTYPE_F32, .rank = 2, .shape = {3, 2}, .data = x, .size = sizeof(x)};
+    struct native_tensor input = {
+        .name = "x", .dtype = DTYPE_F32, .rank = 2, .shape = {3, 2}, .data = x, .size = sizeof(x)};
     const struct native_tensor *outputs;
     const float *y;
     size_t n;
@@ -91,12 +92,15 @@ static void test_xgboost(void **state)
     assert_error(native_run(model, &input, 1, &outputs, &n, &error), &error, ERROR_INVALID, "input x is missing");
     input.name[0] = '\0'; /* the only input needs no name */
     input.shape[1] = 3;
-    assert_error(native_run(model, &input, 1, &outputs, &n, &error), &error, ERROR_INVALID, "shape [3, 3]; the model takes [-1, 2]");
+    assert_error(native_run(model, &input, 1, &outputs, &n, &error), &error, ERROR_INVALID,
+                 "shape [3, 3]; the model takes [-1, 2]");
     input.shape[1] = 2;
     input.size -= 4;
-    assert_error(native_run(model, &input, 1, &outputs, &n, &error), &error, ERROR_INVALID, "20 bytes; its shape needs 24");
+    assert_error(native_run(model, &input, 1, &outputs, &n, &error), &error, ERROR_INVALID,
+                 "20 bytes; its shape needs 24");
     input.dtype = DTYPE_F64;
-    assert_error(native_run(model, &input, 1, &outputs, &n, &error), &error, ERROR_INVALID, "dtype F64; the model takes F32");
+    assert_error(native_run(model, &input, 1, &outputs, &n, &error), &error, ERROR_INVALID,
+                 "dtype F64; the model takes F32");
     assert_error(native_run(model, &input, 0, &outputs, &n, &error), &error, ERROR_INVALID, "0 inputs");
 
     assert_ok(fs_write_atomic(path, "{\"no\":\"model\"}", 14, 0644, &error), &error);

@@ -45,7 +45,8 @@ struct slipway_worker *slipway_worker_open(const char *socket_path)
     worker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (worker->epoll < 0 || worker->stop_fd < 0)
         abort();
-    epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->stop_fd, &(struct epoll_event){.events = EPOLLIN, .data.u32 = WAKE_STOP});
+    epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->stop_fd,
+              &(struct epoll_event){.events = EPOLLIN, .data.u32 = WAKE_STOP});
     return worker;
 }
 
@@ -194,8 +195,8 @@ static int take_welcome(struct slipway_worker *worker, const struct wire_message
 
 static int say_hello(struct slipway_worker *worker)
 {
-    struct wire_message message = {.type = WIRE_HELLO, .functions = worker->functions,
-                                   .concurrency = worker->concurrency};
+    struct wire_message message = {
+        .type = WIRE_HELLO, .functions = worker->functions, .concurrency = worker->concurrency};
     const char *id = getenv("SLIPWAY_REPLICA_ID"), *key = getenv("SLIPWAY_REPLICA_KEY");
     int fds[WIRE_FD_COUNT] = {-1, -1, -1, -1};
 

@@ -65,5 +65,5 @@ SLIPWAY_API const char *slipway_worker_error(const struct slipway_worker *worker
 
 /* The same as run() for a Python interpreter, whose lock is held: see python.c and slipway_worker.py. */
 struct object;
-SLIPWAY_API int slipway_worker_run_python(struct slipway_worker *worker, struct object *predict,
-                                          struct object *tensors, struct object *failed);
+SLIPWAY_API int slipway_worker_run_python(struct slipway_worker *worker, struct object *predict, struct object *tensors,
+                                          struct object *failed);

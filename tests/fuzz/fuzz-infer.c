@@ -109,8 +109,8 @@ static void send_request(struct fixture *fixture, unsigned mode, const uint8_t *
     cleanup_strbuf struct strbuf text = STRBUF_INIT(MIB);
     int fd = fuzz_connect(fixture->path);
 
-    strbuf_addf(&text, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n",
-                mode & 1 ? "/signature" : "/text", length);
+    strbuf_addf(&text, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n", mode & 1 ? "/signature" : "/text",
+                length);
     if (mode & 2)
         strbuf_addf(&text, "Inference-Header-Content-Length: %zu\r\n", (mode >> 2 & 63) * length / 63);
     strbuf_adds(&text, mode & 0x1000 ? "Content-Encoding: gzip\r\n" : "");

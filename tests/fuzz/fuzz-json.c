@@ -17,8 +17,7 @@ static void check_metrics(const char *line, size_t length)
 
     if (!values != error_is_set(&error))
         abort();
-    json_object_foreach(values, key, value)
-    {
+    json_object_foreach(values, key, value) {
         if (!json_is_number(value) && !json_is_null(value))
             abort();
     }

@@ -1,7 +1,7 @@
 /*
  * The rings against a worker that writes what it likes into its memory, at any time. The input is a list of
- * moves, ours and the worker's. Whatever it does, an answer goes to a request that waits, and once; what is handed out lies
- * inside of the memory; and bodies of requests that are not answered stay as they were written.
+ * moves, ours and the worker's. Whatever it does, an answer goes to a request that waits, and once; what is handed out
+ * lies inside of the memory; and bodies of requests that are not answered stay as they were written.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -69,7 +69,8 @@ static void submit(struct game *game, struct moves *moves)
 static void check_body(const struct game *game, const struct call *call)
 {
     const struct ring_slot *slot = &game->ring->slots[call->slot];
-    const uint8_t *body = (const uint8_t *)game->ring->requests + game->ring->arena_offset + slot->first_page * RING_PAGE;
+    const uint8_t *body = (const uint8_t *)game->ring->requests + game->ring->arena_offset +
+                          slot->first_page * RING_PAGE;
 
     if (!slot->used || (slot->first_page + slot->pages) * (size_t)RING_PAGE > ARENA)
         abort();
@@ -116,7 +117,8 @@ static void answer(struct game *game, struct moves *moves)
     int slot = ring_oldest(game->ring);
 
     if (slot >= 0)
-        entry = (struct wire_completion){(uint32_t)slot, game->ring->slots[slot].generation, WIRE_STATUS_OK, where >> 7, wrong, 5};
+        entry = (struct wire_completion){
+            (uint32_t)slot, game->ring->slots[slot].generation, WIRE_STATUS_OK, where >> 7, wrong, 5};
     if (where & 8)
         memcpy((char *)&entry + (where & 7) * 4, &wrong, 4);
     memcpy(&answers->completions[game->answered % WIRE_SLOTS], &entry, sizeof(entry));

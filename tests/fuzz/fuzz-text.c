@@ -62,15 +62,16 @@ static int handle(struct http_request *request, struct http_response *response, 
     return 0;
 }
 
-static const struct http_query_row query[] = {
-    {"n", SCHEMA_INTEGER, NULL, ""}, {"x", SCHEMA_NUMBER, NULL, ""}, {"b", SCHEMA_BOOLEAN, NULL, ""},
-    {"v", SCHEMA_STRING, (const char *const[]){"a", "b", NULL}, ""}, {0}};
-static const struct http_route routes[] = {
-    {"GET", "/a/{name}", SCOPE_VIEW, handle, "", .query = query, .paged = true},
-    {"POST", "/a/{name}/b", SCOPE_VIEW, handle, ""},
-    {"GET", "/a/x", SCOPE_NONE, handle, "", .query = query},
-    {"GET", "/b/{rest...}", SCOPE_NONE, handle, ""},
-    {0}};
+static const struct http_query_row query[] = {{"n", SCHEMA_INTEGER, NULL, ""},
+                                              {"x", SCHEMA_NUMBER, NULL, ""},
+                                              {"b", SCHEMA_BOOLEAN, NULL, ""},
+                                              {"v", SCHEMA_STRING, (const char *const[]){"a", "b", NULL}, ""},
+                                              {0}};
+static const struct http_route routes[] = {{"GET", "/a/{name}", SCOPE_VIEW, handle, "", .query = query, .paged = true},
+                                           {"POST", "/a/{name}/b", SCOPE_VIEW, handle, ""},
+                                           {"GET", "/a/x", SCOPE_NONE, handle, "", .query = query},
+                                           {"GET", "/b/{rest...}", SCOPE_NONE, handle, ""},
+                                           {0}};
 
 /* Path and query of a URL: no empty parameter, no way up, numbers that are numbers. */
 static void check_url(const char *text)

@@ -61,7 +61,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     if (!size)
         return 0;
-    stream = (struct stream){data + 1, size - 1, data[0] & 4 ? 1 + (data[0] >> 4) : SIZE_MAX, 1 + (data[0] >> 3), false, 0};
+    stream = (struct stream){data + 1,           size - 1, data[0] & 4 ? 1 + (data[0] >> 4) : SIZE_MAX,
+                             1 + (data[0] >> 3), false,    0};
     frames = frames_new(data[0] & 1, &callbacks, &stream);
     if (data[0] & 2) {
         frames_send(frames, "hello", 5);

@@ -41,8 +41,7 @@ static void on_event(void *userdata, const char *key, const char *directory, enu
     static const char *const names[] = {"intake", "exited", "lost"};
     struct driver *driver = userdata;
 
-    print(json_build("{s:s, s:s, s:I}", "event", names[event], "key", key, "t",
-                     (json_int_t)clock_monotonic_ns()));
+    print(json_build("{s:s, s:s, s:I}", "event", names[event], "key", key, "t", (json_int_t)clock_monotonic_ns()));
     if (event != ENGINE_INTAKE && ++driver->ended == driver->n_keys)
         loop_stop(driver->loop);
 }
@@ -54,8 +53,7 @@ static void on_signal(void *userdata, int signal)
     if (signal == SIGHUP)
         loop_stop(driver->loop);
     for (size_t i = 0; i < driver->n_keys && signal != SIGHUP; i++)
-        engine_signal(driver->engine, driver->keys[i], signal == SIGUSR1 ? SIGKILL : SIGTERM, "stopped",
-                      NULL);
+        engine_signal(driver->engine, driver->keys[i], signal == SIGUSR1 ? SIGKILL : SIGTERM, "stopped", NULL);
 }
 
 static const char **string_list(const json_t *array)
@@ -64,7 +62,8 @@ static const char **string_list(const json_t *array)
     size_t i;
     json_t *item;
 
-    json_array_foreach((json_t *)array, i, item) list[i] = json_string_value(item);
+    json_array_foreach((json_t *)array, i, item)
+        list[i] = json_string_value(item);
     return list;
 }
 
@@ -101,9 +100,9 @@ static int launch(struct driver *driver, const json_t *node, struct error *error
     json_t *item;
     int r;
 
-    json_array_foreach((json_t *)mounts, i, item) list[i] = (struct engine_mount){
-        json_get_string(item, "source", ""), json_get_string(item, "target", ""),
-        json_get_bool(item, "writable", false)};
+    json_array_foreach((json_t *)mounts, i, item)
+        list[i] = (struct engine_mount){json_get_string(item, "source", ""), json_get_string(item, "target", ""),
+                                        json_get_bool(item, "writable", false)};
     r = engine_launch(driver->engine, &spec, error);
     free(argv);
     free(environment);
@@ -117,8 +116,7 @@ static int start(struct driver *driver, const json_t *request, struct error *err
     size_t i;
     json_t *node;
 
-    json_array_foreach(json_object_get(request, "nodes"), i, node)
-    {
+    json_array_foreach(json_object_get(request, "nodes"), i, node) {
         char *key = engine_key(json_get_string(node, "run_id", "0"), (int)json_get_int(node, "attempt", 1),
                                (int)json_get_int(node, "node", 0));
         int64_t t = clock_monotonic_ns();
@@ -147,14 +145,12 @@ static int run(struct driver *driver, struct error *error)
     loop_add_signal(driver->loop, SIGTERM, on_signal, driver);
     loop_add_signal(driver->loop, SIGUSR1, on_signal, driver);
     loop_add_signal(driver->loop, SIGHUP, on_signal, driver);
-    if (engine_open(json_get_string(request, "engine", "auto"), json_object_get(request, "options"),
-                    driver->loop, json_get_string(request, "data", "/nonexistent"), on_event, driver,
-                    &driver->engine, error) < 0 ||
+    if (engine_open(json_get_string(request, "engine", "auto"), json_object_get(request, "options"), driver->loop,
+                    json_get_string(request, "data", "/nonexistent"), on_event, driver, &driver->engine, error) < 0 ||
         engine_probe(driver->engine, &capacity, error) < 0)
         return -1;
-    print(json_build("{s:{s:s, s:s?, s:f, s:I, s:i}}", "capacity", "runtime", capacity.runtime, "note",
-                     capacity.note, "cpus", capacity.cpus, "memory", (json_int_t)capacity.memory, "gpus",
-                     capacity.gpus));
+    print(json_build("{s:{s:s, s:s?, s:f, s:I, s:i}}", "capacity", "runtime", capacity.runtime, "note", capacity.note,
+                     "cpus", capacity.cpus, "memory", (json_int_t)capacity.memory, "gpus", capacity.gpus));
     if (start(driver, request, error) < 0)
         return -1;
     if (driver->n_keys)
