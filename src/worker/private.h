@@ -6,14 +6,15 @@
 #include "format/wire.h"
 #include "worker/worker.h"
 
-enum wake { WAKE_STOP, WAKE_RING, WAKE_SOCKET };
+enum wake { WAKE_SIGNAL, WAKE_RING, WAKE_SOCKET };
 
 struct slipway_worker {
     char path[4096];
     char runtime[64];
     char message[WIRE_TEXT + 64];
     uint32_t functions, concurrency;
-    int socket, wake_worker, wake_gateway, epoll, stop_fd;
+    int socket, wake_worker, wake_gateway, epoll;
+    int signals[2]; /* pipe of signal numbers, one byte each */
     bool connected, is_ready;
     volatile sig_atomic_t stopping;
     struct wire_requests *requests; /* kept mapped while disconnected: the model may hold views of it */

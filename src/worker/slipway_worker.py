@@ -46,6 +46,7 @@ class Library:
         self.lib.slipway_worker_ready.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
         self.lib.slipway_worker_failed.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self.lib.slipway_worker_stop.argtypes = [ctypes.c_void_p]
+        self.lib.slipway_worker_signal_fd.argtypes = [ctypes.c_void_p]
         self.lib.slipway_worker_close.argtypes = [ctypes.c_void_p]
         self.python.slipway_worker_run_python.argtypes = [ctypes.c_void_p] + [ctypes.py_object] * 3
 
@@ -180,6 +181,8 @@ def main():
     directory = os.path.abspath(sys.argv[1] if len(sys.argv) > 1 else ".")
     library = Library(os.path.dirname(os.path.abspath(__file__)))
     lib, worker = library.lib, library.lib.slipway_worker_open(None)
+    # The handler runs when the interpreter does; the descriptor wakes the library while it does not.
+    signal.set_wakeup_fd(lib.slipway_worker_signal_fd(worker), warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, lambda number, frame: lib.slipway_worker_stop(worker))
     if lib.slipway_worker_hello(worker, f"python {platform.python_version()}".encode(), CAN_PREDICT, 1) < 0:
         print(lib.slipway_worker_error(worker).decode(), file=sys.stderr)

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -42,11 +41,10 @@ struct slipway_worker *slipway_worker_open(const char *socket_path)
     snprintf(worker->path, sizeof(worker->path), "%s", socket_path);
     worker->socket = worker->wake_gateway = worker->wake_worker = -1;
     worker->epoll = epoll_create1(EPOLL_CLOEXEC);
-    worker->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (worker->epoll < 0 || worker->stop_fd < 0)
+    if (worker->epoll < 0 || pipe2(worker->signals, O_CLOEXEC | O_NONBLOCK) < 0)
         abort();
-    epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->stop_fd,
-              &(struct epoll_event){.events = EPOLLIN, .data.u32 = WAKE_STOP});
+    epoll_ctl(worker->epoll, EPOLL_CTL_ADD, worker->signals[0],
+              &(struct epoll_event){.events = EPOLLIN, .data.u32 = WAKE_SIGNAL});
     return worker;
 }
 
@@ -75,7 +73,8 @@ void slipway_worker_close(struct slipway_worker *worker)
     if (worker->answers)
         munmap(worker->answers, worker->answers_size);
     close_fd(&worker->epoll);
-    close_fd(&worker->stop_fd);
+    close_fd(&worker->signals[0]);
+    close_fd(&worker->signals[1]);
     free(worker);
 }
 
@@ -86,12 +85,30 @@ const char *slipway_worker_error(const struct slipway_worker *worker)
 
 void slipway_worker_stop(struct slipway_worker *worker)
 {
-    uint64_t one = 1;
+    unsigned char number = SIGTERM;
     ssize_t unused;
 
     worker->stopping = 1;
-    unused = write(worker->stop_fd, &one, sizeof(one));
+    unused = write(worker->signals[1], &number, sizeof(number));
     (void)unused;
+}
+
+int slipway_worker_signal_fd(const struct slipway_worker *worker)
+{
+    return worker->signals[1];
+}
+
+/* Numbers of signals that came since the last time. They go through a descriptor so that each is noticed whenever it
+ * comes: just before we sleep, and on another thread, too. */
+static void take_signals(struct slipway_worker *worker)
+{
+    unsigned char numbers[64];
+    ssize_t n;
+
+    while ((n = read(worker->signals[0], numbers, sizeof(numbers))) > 0) {
+        if (memchr(numbers, SIGTERM, (size_t)n))
+            worker->stopping = 1;
+    }
 }
 
 /* A path that is too long for a socket's address is reached through its directory's descriptor. */
@@ -132,8 +149,8 @@ static int send_message(struct slipway_worker *worker, struct wire_message *mess
     return slipway_worker_fail(worker, "cannot talk to the gateway: %s", strerror(errno));
 }
 
-static int receive_message(struct slipway_worker *worker, struct wire_message *message, int fds[WIRE_FD_COUNT],
-                           int flags)
+/* One message, if there is one; 1: none. */
+static int receive_message(struct slipway_worker *worker, struct wire_message *message, int fds[WIRE_FD_COUNT])
 {
     char control[CMSG_SPACE(sizeof(int) * WIRE_FD_COUNT)];
     struct iovec part = {.iov_base = message, .iov_len = sizeof(*message)};
@@ -143,8 +160,8 @@ static int receive_message(struct slipway_worker *worker, struct wire_message *m
     ssize_t n;
 
     do {
-        n = recvmsg(worker->socket, &header, MSG_CMSG_CLOEXEC | flags);
-    } while (n < 0 && errno == EINTR && !worker->stopping);
+        n = recvmsg(worker->socket, &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+    } while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN)
         return 1;
     if (n != sizeof(*message) || message->magic != WIRE_MAGIC || message->version != WIRE_VERSION)
@@ -193,6 +210,20 @@ static int take_welcome(struct slipway_worker *worker, const struct wire_message
     return 0;
 }
 
+/* The gateway's answer to our hello, unless we are told to stop first. */
+static int receive_welcome(struct slipway_worker *worker, struct wire_message *message, int fds[WIRE_FD_COUNT])
+{
+    struct pollfd either[] = {{.fd = worker->socket, .events = POLLIN}, {.fd = worker->signals[0], .events = POLLIN}};
+    int result;
+
+    do {
+        poll(either, 2, -1);
+        take_signals(worker);
+    } while (!either[0].revents && !worker->stopping);
+    result = receive_message(worker, message, fds);
+    return result == 1 ? slipway_worker_fail(worker, "was told to stop") : result;
+}
+
 static int say_hello(struct slipway_worker *worker)
 {
     struct wire_message message = {
@@ -206,7 +237,7 @@ static int say_hello(struct slipway_worker *worker)
     worker->socket = connect_path(worker->path);
     if (worker->socket < 0)
         return slipway_worker_fail(worker, "cannot connect to %s: %s", worker->path, strerror(errno));
-    if (send_message(worker, &message) < 0 || receive_message(worker, &message, fds, 0) < 0)
+    if (send_message(worker, &message) < 0 || receive_welcome(worker, &message, fds) < 0)
         return -1;
     if (message.type == WIRE_REFUSED)
         return slipway_worker_fail(worker, "the gateway refused: %.*s", WIRE_TEXT - 1, message.text);
@@ -221,13 +252,13 @@ static int connect_patiently(struct slipway_worker *worker)
     int delay_ms = RETRY_FIRST_MS;
 
     while (!worker->stopping) {
-        struct pollfd stop = {.fd = worker->stop_fd, .events = POLLIN};
+        struct pollfd signals = {.fd = worker->signals[0], .events = POLLIN};
 
         if (say_hello(worker) == 0)
             return 0;
         disconnect(worker);
-        if (poll(&stop, 1, delay_ms) > 0)
-            break;
+        if (poll(&signals, 1, delay_ms) > 0)
+            take_signals(worker);
         delay_ms = delay_ms * 2 > RETRY_MOST_MS ? RETRY_MOST_MS : delay_ms * 2;
     }
     return slipway_worker_fail(worker, "was told to stop");
@@ -287,7 +318,7 @@ static void wake_gateway(struct slipway_worker *worker)
 static int take_message(struct slipway_worker *worker)
 {
     struct wire_message message;
-    int result = receive_message(worker, &message, NULL, MSG_DONTWAIT);
+    int result = receive_message(worker, &message, NULL);
 
     if (result == 1)
         return 0;
@@ -326,6 +357,8 @@ static void sleep_until_woken(struct slipway_worker *worker, bool for_big)
     for (int i = 0; i < n; i++) {
         if (events[i].data.u32 == WAKE_SOCKET)
             take_message(worker);
+        else if (events[i].data.u32 == WAKE_SIGNAL)
+            take_signals(worker);
     }
 }
 

@@ -60,6 +60,9 @@ SLIPWAY_API int slipway_worker_take(struct slipway_worker *worker, struct slipwa
 SLIPWAY_API void slipway_worker_answer(struct slipway_worker *worker, const struct slipway_request *request);
 /* Makes run() return after the request that it is in. Any thread, any signal handler. */
 SLIPWAY_API void slipway_worker_stop(struct slipway_worker *worker);
+/* Where a signal handler writes the number of its signal, one byte (Python's signal.set_wakeup_fd() does just that):
+ * the worker wakes up, and SIGTERM stops it. Non-blocking; the worker's. */
+SLIPWAY_API int slipway_worker_signal_fd(const struct slipway_worker *worker);
 SLIPWAY_API void slipway_worker_close(struct slipway_worker *worker);
 SLIPWAY_API const char *slipway_worker_error(const struct slipway_worker *worker);
 

@@ -237,6 +237,45 @@ def test_sigterm_answers_what_runs():
         assert process.wait(SECONDS) == 0
 
 
+SIGNALS_ITSELF = '''
+import os
+import signal
+import threading
+import time
+
+
+def init():
+    pass
+
+
+def predict(text):
+    def send():
+        time.sleep(0.2)  # the main thread sleeps in the library then
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    threading.Thread(target=send).start()
+    return text
+'''
+
+
+def test_sigterm_that_another_thread_takes_ends_the_worker():
+    with serving(SIGNALS_ITSELF) as g:
+        assert g.post("/predict/echo", "a").status == 200
+        assert g.workers[1].wait(SECONDS) == 0
+
+
+def test_sigterm_ends_a_worker_that_waits_for_its_gateway():
+    with Gateway() as g:
+        g.package("echo", MODEL)
+        early = g.start_worker("echo", environment={"SLIPWAY_GATEWAY_SOCKET": str(g.run / "none.sock")})
+        unknown = g.start_worker("echo", number=2)  # is refused, and tries again
+        time.sleep(1)
+        for worker in (early, unknown):
+            assert worker.poll() is None
+            worker.terminate()
+            assert worker.wait(SECONDS) == 1
+
+
 def test_control_requests_that_are_wrong():
     with serving(MODEL, worker=False) as g:
         before = g.status()
@@ -273,7 +312,7 @@ def test_two_hundred_loads_and_unloads_leave_nothing_behind():
             assert g.post("/predict/echo", "b" * 100_000).status == 200
             g.configure(g.endpoint("echo", []))
             worker.terminate()
-            worker.wait()
+            worker.wait(SECONDS)
             g.workers.pop(i + 1)
             sizes.append(memory())
         assert max(sizes[10:]) - min(sizes[10:]) < 2048, sizes
