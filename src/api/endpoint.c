@@ -20,7 +20,17 @@
 static const struct schema_field options_fields[] = {
     {"timeout_ms", SCHEMA_INTEGER, .min = 1, .max = 3600000, .doc = "deadline of a request"},
     {"queue", SCHEMA_INTEGER, .min = 0, .max = 100000, .doc = "requests that may wait"},
-    {"replicas", SCHEMA_INTEGER, .min = 1, .max = LIMIT_REPLICAS, .doc = "processes of a version"},
+    {"replicas", SCHEMA_INTEGER, .min = 1, .max = LIMIT_REPLICAS,
+     .doc = "processes of a version: so many, whatever the load"},
+    {"min_replicas", SCHEMA_INTEGER, .min = 0, .max = LIMIT_REPLICAS,
+     .doc = "at least so many; 0: none while nobody asks"},
+    {"max_replicas", SCHEMA_INTEGER, .min = 1, .max = LIMIT_REPLICAS, .doc = "at most so many, as the load needs them"},
+    {"scale_queue_time_ms", SCHEMA_INTEGER, .min = 1, .max = 3600000,
+     .doc = "requests that wait longer for a replica bring another one"},
+    {"scale_down_after_ms", SCHEMA_INTEGER, .min = 100, .max = 86400000,
+     .doc = "so long one fewer would have done before there is one fewer"},
+    {"idle_ms", SCHEMA_INTEGER, .min = 100, .max = 2592000000,
+     .doc = "so long nobody asked before the last one ends; with min_replicas 0"},
     {"public", SCHEMA_BOOLEAN, .doc = "no token is needed"},
     {"cpus", SCHEMA_NUMBER, .min = 0, .max = 4096, .doc = "cores of a replica; 0: no limit"},
     {"memory", SCHEMA_INTEGER, .min = 0, .max = 1e15, .doc = "bytes of a replica; 0: no limit"},
@@ -49,6 +59,34 @@ static const struct schema_field replica_fields[] = {
 };
 static const struct schema replica_schema = {"Replica", replica_fields, "a process that serves a version"};
 
+static const struct schema_field decision_fields[] = {
+    {"time", SCHEMA_TIME, SCHEMA_REQUIRED},
+    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"from", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"to", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"reason", SCHEMA_STRING, SCHEMA_REQUIRED,
+     .values = (const char *const[]){"minimum", "maximum", "request", "queue_time", "slack", "idle", NULL}},
+    {"queue_time_ms", SCHEMA_NUMBER, .doc = "that requests waited, in the window that led to it"},
+    {"queued", SCHEMA_INTEGER},
+    {"running", SCHEMA_INTEGER},
+    {"ready", SCHEMA_INTEGER, .doc = "replicas in that window"},
+    {"busy", SCHEMA_NUMBER, .doc = "replicas that were at work on average"},
+    {},
+};
+static const struct schema decision_schema = {"ScalingDecision", decision_fields,
+                                              "why there are more or fewer replicas"};
+
+static const struct schema_field scaling_fields[] = {
+    {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
+    {"wished", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "replicas that are to be there"},
+    {"decision", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &decision_schema},
+    {"cold_starts", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "from no replica to one because somebody asked"},
+    {"cold_start_ms", SCHEMA_INTEGER, SCHEMA_NULLABLE, .doc = "of the last, from the request to the replica"},
+    {"cold_start_mean_ms", SCHEMA_NUMBER, SCHEMA_NULLABLE},
+    {},
+};
+static const struct schema scaling_schema = {"EndpointScaling", scaling_fields, "replicas that follow the load"};
+
 static const struct schema_field endpoint_fields[] = {
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"project", SCHEMA_STRING, SCHEMA_REQUIRED},
@@ -61,6 +99,8 @@ static const struct schema_field endpoint_fields[] = {
     {"standby", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "kept loaded for a rollback"},
     {"next", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "being deployed"},
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema},
+    {"scaling", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &scaling_schema,
+     .doc = "what was decided last for the live version; null: nothing yet"},
     {"deployment", SCHEMA_OBJECT, SCHEMA_NULLABLE, .doc = "the newest: id, kind, version, state, message"},
     {"url", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "where it answers"},
     {"problem", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "why nothing answers there: the gateway cannot run"},
@@ -267,6 +307,21 @@ static int post_endpoint(struct http_request *request, struct http_response *res
     return 0;
 }
 
+static int patch_endpoint(struct http_request *request, struct http_response *response, struct error *error)
+{
+    const struct daemon *daemon = request->context;
+    const char *project, *name = http_path_param(request, "name");
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+
+    if (model_api_begin(request, true, &tx, &project, error) < 0 ||
+        endpoint_set_options(&tx, project, name, request->json, request->principal->name, error) < 0 ||
+        reply_endpoint(request, response, 200, &tx, project, name, error) < 0 || db_commit(&tx, error) < 0)
+        return -1;
+    if (daemon->serving)
+        serving_changed(daemon->serving);
+    return 0;
+}
+
 static int reply_deployment(struct http_response *response, int status, struct db_tx *tx, int64_t id,
                             struct error *error)
 {
@@ -457,6 +512,8 @@ const struct http_route endpoint_routes[] = {
     {"POST", "/api/v1/endpoints", SCOPE_DEVELOP, post_endpoint, "create an endpoint", .request = &create_schema,
      .body = HTTP_BODY_JSON, .response = &endpoint_schema, .status = 201, .tag = "endpoints"},
     {"GET", ENDPOINT, SCOPE_VIEW, get_endpoint, "show an endpoint", .response = &endpoint_schema, .tag = "endpoints"},
+    {"PATCH", ENDPOINT, SCOPE_DEVELOP, patch_endpoint, "change how a living endpoint serves",
+     .request = &options_schema, .body = HTTP_BODY_JSON, .response = &endpoint_schema, .tag = "endpoints"},
     {"DELETE", ENDPOINT, SCOPE_DEVELOP, delete_endpoint, "drain and remove an endpoint", .status = 204,
      .tag = "endpoints"},
     {"POST", ENDPOINT "/deploy", SCOPE_DEVELOP, post_deploy, "load a version and make it live when it is ready",

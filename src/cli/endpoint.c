@@ -9,6 +9,7 @@
 #include "http/client.h"
 #include "util/clock.h"
 #include "util/limits.h"
+#include "util/parse.h"
 #include "util/xalloc.h"
 
 static char *route_text(const json_t *endpoint, const char *role)
@@ -36,6 +37,63 @@ static char *next_text(const json_t *endpoint)
     return route_text(endpoint, "next");
 }
 
+static char *state_text(const json_t *endpoint)
+{
+    const json_t *scaling = json_object_get(endpoint, "scaling");
+    const char *state = json_get_string(endpoint, "state", "");
+    bool is_idle = strcmp(state, "ready") == 0 && json_get_int(scaling, "wished", -1) == 0;
+
+    return is_idle ? xstrdup("ready (idle)") : xstrdup(state);
+}
+
+/* "1 to 4, another after 50 ms in the queue, …" */
+static char *scaling_text(const json_t *endpoint)
+{
+    const json_t *options = json_object_get(endpoint, "options");
+    int64_t min = json_get_int(options, "min_replicas", -1);
+    char queue[FORMAT_SIZE], down[FORMAT_SIZE], idle[FORMAT_SIZE];
+    cleanup_free char *none = NULL;
+
+    if (min < 0)
+        return NULL;
+    if (min == 0)
+        none = xasprintf(", none after %s without a request",
+                         format_duration_ms(json_get_int(options, "idle_ms", 0), idle));
+    return xasprintf("%lld to %lld; one more after %s in the queue, one fewer after %s of slack%s", (long long)min,
+                     (long long)json_get_int(options, "max_replicas", 0),
+                     format_duration_ms(json_get_int(options, "scale_queue_time_ms", 0), queue),
+                     format_duration_ms(json_get_int(options, "scale_down_after_ms", 0), down), none ? none : "");
+}
+
+/* "1 to 2 (queue_time): 81.0 ms in the queue, 7 waited, 0.98 of 1 busy" */
+static char *decision_text(const json_t *endpoint)
+{
+    const json_t *decision = json_object_get(json_object_get(endpoint, "scaling"), "decision");
+    cleanup_free char *seen = NULL;
+
+    if (!json_is_object(decision))
+        return NULL;
+    if (json_object_get(decision, "ready"))
+        seen = xasprintf(": %.1f ms in the queue, %lld waited, %.2f of %lld busy",
+                         json_get_number(decision, "queue_time_ms", 0), (long long)json_get_int(decision, "queued", 0),
+                         json_get_number(decision, "busy", 0), (long long)json_get_int(decision, "ready", 0));
+    return xasprintf("%lld to %lld (%s)%s", (long long)json_get_int(decision, "from", 0),
+                     (long long)json_get_int(decision, "to", 0), json_get_string(decision, "reason", ""),
+                     seen ? seen : "");
+}
+
+static char *cold_starts_text(const json_t *endpoint)
+{
+    const json_t *scaling = json_object_get(endpoint, "scaling");
+    int64_t count = json_get_int(scaling, "cold_starts", 0);
+
+    if (count == 0)
+        return NULL;
+    return xasprintf("%lld, the last %lld ms, the mean %.1f ms", (long long)count,
+                     (long long)json_get_int(scaling, "cold_start_ms", 0),
+                     json_get_number(scaling, "cold_start_mean_ms", 0));
+}
+
 static char *replicas_text(const json_t *endpoint)
 {
     const json_t *replicas = json_object_get(endpoint, "replicas");
@@ -54,7 +112,7 @@ static char *replicas_text(const json_t *endpoint)
 
 static const struct table_column endpoint_columns[] = {
     {"ENDPOINT", "name"},
-    {"STATE", "state", TABLE_STATE},
+    {"STATE", NULL, TABLE_STATE, .text = state_text},
     {"MODEL", "model"},
     {"LIVE", .text = live_text},
     {"STANDBY", .text = standby_text},
@@ -66,7 +124,7 @@ static const struct table_column endpoint_columns[] = {
 
 static const struct table_column show_columns[] = {
     {"Endpoint", "name"},
-    {"State", "state", TABLE_STATE},
+    {"State", NULL, TABLE_STATE, .text = state_text},
     {"URL", "url"},
     {"Problem", "problem"},
     {"Model", "model"},
@@ -75,6 +133,10 @@ static const struct table_column show_columns[] = {
     {"Next", .text = next_text},
     {"Follows", "follow"},
     {"Replicas", .text = replicas_text},
+    {"Scaling", .text = scaling_text},
+    {"Last change", .text = decision_text},
+    {"Decided", "scaling.decision.time", TABLE_TIME},
+    {"Cold starts", .text = cold_starts_text},
     {"Time-out", "options.timeout_ms", TABLE_DURATION},
     {"Queue", "options.queue", TABLE_NUMBER},
     {"Public", "options.public"},
@@ -203,13 +265,47 @@ static int add_number(const struct invocation *invocation, const char *option, c
     return 0;
 }
 
+static int add_duration(const struct invocation *invocation, const char *option, const char *key, json_t *options,
+                        struct error *error)
+{
+    int64_t ms = -1;
+
+    if (option_duration_ms(invocation, option, &ms, error) < 0)
+        return -1;
+    if (ms >= 0)
+        json_set_int(options, key, ms);
+    return 0;
+}
+
+/* "3", or "1..4". */
+static int add_replicas(const struct invocation *invocation, json_t *options, struct error *error)
+{
+    const char *text = option_value(invocation, "replicas"), *dots = text ? strstr(text, "..") : NULL;
+    cleanup_free char *first = NULL;
+    int64_t min, max;
+
+    if (!dots)
+        return add_number(invocation, "replicas", "replicas", LIMIT_REPLICAS, options, error);
+    first = xstrndup(text, (size_t)(dots - text));
+    if (parse_int(first, 0, LIMIT_REPLICAS, &min, error) < 0 || parse_int(dots + 2, 1, LIMIT_REPLICAS, &max, error) < 0)
+        return error_wrap(error, "option --replicas");
+    json_set_int(options, "min_replicas", min);
+    json_set_int(options, "max_replicas", max);
+    return 0;
+}
+
 static int read_options(const struct invocation *invocation, json_t *options, struct error *error)
 {
     int64_t deadline = -1;
     uint64_t memory = 0;
     double cpus = 0;
 
-    if (add_number(invocation, "replicas", "replicas", LIMIT_REPLICAS, options, error) < 0 ||
+    if (add_replicas(invocation, options, error) < 0 ||
+        add_number(invocation, "min-replicas", "min_replicas", LIMIT_REPLICAS, options, error) < 0 ||
+        add_number(invocation, "max-replicas", "max_replicas", LIMIT_REPLICAS, options, error) < 0 ||
+        add_duration(invocation, "scale-queue-time", "scale_queue_time_ms", options, error) < 0 ||
+        add_duration(invocation, "scale-down-after", "scale_down_after_ms", options, error) < 0 ||
+        add_duration(invocation, "idle", "idle_ms", options, error) < 0 ||
         add_number(invocation, "queue", "queue", 100000, options, error) < 0 ||
         add_number(invocation, "concurrency", "concurrency", 64, options, error) < 0 ||
         option_duration_ms(invocation, "deadline", &deadline, error) < 0 ||
@@ -243,6 +339,24 @@ static int endpoint_create(struct invocation *invocation, struct error *error)
         return 0;
     }
     return finish(invocation, json_get_int(json_object_get(endpoint, "deployment"), "id", 0), error);
+}
+
+static int endpoint_set(struct invocation *invocation, struct error *error)
+{
+    cleanup_free char *path = http_path("/api/v1/endpoints/%s", invocation->arguments[0]);
+    cleanup_json json_t *options = json_object(), *endpoint = NULL;
+
+    if (read_options(invocation, options, error) < 0)
+        return -1;
+    if (option_flag(invocation, "private"))
+        json_set_bool(options, "public", false);
+    if (json_object_size(options) == 0)
+        return error_set(error, ERROR_INVALID,
+                         "say what is to change; `slipway endpoint set --help` lists the options");
+    if (client_patch(invocation->client, path, NULL, json_incref(options), &endpoint, error) < 0)
+        return -1;
+    print_done(invocation, endpoint, "changed endpoint %s; requests go on being answered", invocation->arguments[0]);
+    return 0;
 }
 
 static int endpoint_deploy(struct invocation *invocation, struct error *error)
@@ -318,15 +432,26 @@ static int endpoint_logs(struct invocation *invocation, struct error *error)
 #define WAIT_OPTIONS                                                                                                   \
     {"no-wait", 0, NULL, "do not wait until it is ready"}, {"timeout", 0, "T", "how long to wait (60s)"}
 
+#define SERVE_OPTIONS                                                                                                  \
+    {"replicas", 0, "N|MIN..MAX", "processes of a version: so many, or as many as the load needs (1)"},                \
+        {"min-replicas", 0, "N", "at least so many; 0: none while nobody asks"},                                       \
+        {"max-replicas", 0, "N", "at most so many"},                                                                   \
+        {"scale-queue-time", 0, "T", "requests that wait longer bring another replica (50ms)"},                        \
+        {"scale-down-after", 0, "T", "one fewer would have done so long before there is one fewer (60s)"},             \
+        {"idle", 0, "T", "time without a request before the last replica ends (10m)"},                                 \
+        {"queue", 0, "N", "requests that may wait (256)"}, {"deadline", 0, "T", "longest time of a request (30s)"},    \
+        {"concurrency", 0, "N", "requests at a time per replica (as the package says)"},                               \
+        {"cpus", 0, "N", "cores of a replica (no limit)"}, {"memory", 0, "BYTES", "memory of a replica (no limit)"},   \
+        {"public", 0, NULL, "no token is needed"}
+
 static const struct option create_options[] = {
-    {"replicas", 0, "N", "processes of a version (1)"},
-    {"queue", 0, "N", "requests that may wait (256)"},
-    {"deadline", 0, "T", "longest time of a request (30s)"},
-    {"concurrency", 0, "N", "requests at a time per replica (as the package says)"},
-    {"cpus", 0, "N", "cores of a replica (no limit)"},
-    {"memory", 0, "BYTES", "memory of a replica (no limit)"},
-    {"public", 0, NULL, "no token is needed"},
+    SERVE_OPTIONS,
     WAIT_OPTIONS,
+    {},
+};
+static const struct option set_options[] = {
+    SERVE_OPTIONS,
+    {"private", 0, NULL, "a token is needed"},
     {},
 };
 static const struct option deploy_options[] = {
@@ -344,7 +469,14 @@ const struct command endpoint_commands[] = {
      .details = "With an alias (vision/digits@production) the endpoint follows it: every promotion is deployed, every "
                 "rollback undone. With a number it stays until `endpoint deploy`.",
      .examples = "slipway endpoint create digits vision/digits@production\nslipway endpoint create digits "
-                 "vision/digits@7 --replicas 2 --deadline 5s"},
+                 "vision/digits@7 --replicas 2 --deadline 5s\nslipway endpoint create digits vision/digits@7 "
+                 "--replicas 0..4 --idle "
+                 "5m"},
+    {"endpoint set", "ENDPOINT", "change how a living endpoint serves", set_options, endpoint_set,
+     .details = "What is not named stays as it is, and no request is lost. Processors and memory are those of replicas "
+                "that start from now on.",
+     .examples = "slipway endpoint set digits --replicas 1..8 --scale-queue-time 20ms\nslipway endpoint set digits "
+                 "--deadline 5s --queue 1000"},
     {"endpoint ls", NULL, "list endpoints", NULL, endpoint_ls},
     {"endpoint show", "ENDPOINT", "show an endpoint, its replicas and deployments", NULL, endpoint_show},
     {"endpoint deploy", "ENDPOINT [VERSION]", "load a version and make it live when it is ready", deploy_options,

@@ -19,10 +19,11 @@ static const struct {
     const char *state;
     enum terminal_colour colour;
 } state_colours[] = {
-    {"ready", COLOUR_GREEN},     {"running", COLOUR_GREEN},   {"succeeded", COLOUR_GREEN}, {"accepted", COLOUR_GREEN},
-    {"queued", COLOUR_YELLOW},   {"starting", COLOUR_YELLOW}, {"warming", COLOUR_YELLOW},  {"building", COLOUR_YELLOW},
-    {"draining", COLOUR_YELLOW}, {"stopped", COLOUR_DIM},     {"failed", COLOUR_RED},      {"lost", COLOUR_RED},
-    {"rejected", COLOUR_RED},    {"bad", COLOUR_RED},
+    {"ready", COLOUR_GREEN},    {"running", COLOUR_GREEN},   {"succeeded", COLOUR_GREEN},
+    {"accepted", COLOUR_GREEN}, {"queued", COLOUR_YELLOW},   {"starting", COLOUR_YELLOW},
+    {"warming", COLOUR_YELLOW}, {"building", COLOUR_YELLOW}, {"draining", COLOUR_YELLOW},
+    {"stopped", COLOUR_DIM},    {"failed", COLOUR_RED},      {"lost", COLOUR_RED},
+    {"rejected", COLOUR_RED},   {"bad", COLOUR_RED},         {"ready (idle)", COLOUR_GREEN},
 };
 
 static const json_t *look_up(const json_t *object, const char *key)

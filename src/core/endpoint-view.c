@@ -19,11 +19,19 @@
                                       "(SELECT json_object('id', d.id, 'kind', d.kind, 'version', d.version, "         \
                                       "'state', d.state, 'message', d.message) "                                       \
                                       "FROM deployments d WHERE d.endpoint = e.id ORDER BY d.id DESC LIMIT 1), "       \
-                                      "e.created_at, e.created_by "                                                    \
+                                      "e.created_at, e.created_by, "                                                   \
+                                      "(SELECT json_object('version', v.number, 'wished', s.wished, 'decision', "      \
+                                      "json(s.decision), 'cold_starts', s.cold_starts, 'cold_start_ms', "              \
+                                      "s.cold_start_ms, 'cold_start_mean_ms', "                                        \
+                                      "round(s.cold_total_ms * 1.0 / nullif(s.cold_starts, 0), 1)) "                   \
+                                      "FROM endpoint_scaling s JOIN model_versions v ON v.id = s.version "             \
+                                      "JOIN endpoint_routes r ON r.endpoint = e.id AND r.version = s.version "         \
+                                      "WHERE s.endpoint = e.id AND r.role = 'live') "                                  \
                                       "FROM endpoints e JOIN models m ON m.id = e.model "
 
 /* What there is to say in one word, from the replicas of the live version and the newest deployment. */
-static const char *state_of(const char *desired, const json_t *live, const json_t *next, const json_t *replicas)
+static const char *state_of(const char *desired, const json_t *live, const json_t *next, const json_t *replicas,
+                            const json_t *scaling)
 {
     int64_t number = json_get_int(live, "version", 0);
     bool failed = false;
@@ -32,6 +40,8 @@ static const char *state_of(const char *desired, const json_t *live, const json_
 
     if (strcmp(desired, "removed") == 0)
         return "draining";
+    if (json_get_int(scaling, "version", -1) == number && json_get_int(scaling, "wished", -1) == 0)
+        return "ready"; /* it starts when somebody asks */
     json_array_foreach(replicas, i, replica) {
         const char *state = json_get_string(replica, "state", "");
 
@@ -56,7 +66,8 @@ static json_t *read_endpoint(struct db_rows *rows, struct error *error)
     static const struct {
         const char *name;
         int column;
-    } columns[] = {{"options", 4}, {"live", 6}, {"standby", 7}, {"next", 8}, {"replicas", 9}, {"deployment", 10}};
+    } columns[] = {{"options", 4},  {"live", 6},        {"standby", 7}, {"next", 8},
+                   {"replicas", 9}, {"deployment", 10}, {"scaling", 13}};
     cleanup_json json_t *endpoint = json_build("{s:s, s:s, s:s, s:s?}", "name", db_text(rows, 0), "project",
                                                db_text(rows, 1), "model", db_text(rows, 2), "follow", db_text(rows, 3));
 
@@ -69,7 +80,7 @@ static json_t *read_endpoint(struct db_rows *rows, struct error *error)
     }
     json_set_string(endpoint, "state",
                     state_of(db_text(rows, 5), json_object_get(endpoint, "live"), json_object_get(endpoint, "next"),
-                             json_object_get(endpoint, "replicas")));
+                             json_object_get(endpoint, "replicas"), json_object_get(endpoint, "scaling")));
     json_set_time_ms(endpoint, "created_at", db_int(rows, 11));
     json_set_string(endpoint, "created_by", db_text(rows, 12));
     return steal_ptr(endpoint);

@@ -121,18 +121,47 @@ static int add_deployment(struct db_tx *tx, int64_t endpoint, const char *kind, 
 
 static json_t *options_json(const struct endpoint_options *o)
 {
-    return json_build("{s:I, s:I, s:I, s:b, s:f, s:I, s:I}", "timeout_ms", (json_int_t)o->timeout_ms, "queue",
-                      (json_int_t)o->queue, "replicas", (json_int_t)o->replicas, "public", o->is_public, "cpus",
-                      o->cpus, "memory", (json_int_t)o->memory, "concurrency", (json_int_t)o->concurrency);
+    json_t *json = json_build("{s:I, s:I, s:b, s:f, s:I, s:I}", "timeout_ms", (json_int_t)o->timeout_ms, "queue",
+                              (json_int_t)o->queue, "public", o->is_public, "cpus", o->cpus, "memory",
+                              (json_int_t)o->memory, "concurrency", (json_int_t)o->concurrency);
+
+    if (!endpoint_options_scale(o)) {
+        json_set_int(json, "replicas", o->min_replicas);
+        return json;
+    }
+    json_set_int(json, "min_replicas", o->min_replicas);
+    json_set_int(json, "max_replicas", o->max_replicas);
+    json_set_int(json, "scale_queue_time_ms", o->scale_queue_time_ms);
+    json_set_int(json, "scale_down_after_ms", o->scale_down_after_ms);
+    json_set_int(json, "idle_ms", o->idle_ms);
+    return json;
+}
+
+bool endpoint_options_scale(const struct endpoint_options *o)
+{
+    return o->min_replicas != o->max_replicas;
+}
+
+int endpoint_options_check(const struct endpoint_options *o, struct error *error)
+{
+    if (o->min_replicas > o->max_replicas)
+        return error_set(error, ERROR_INVALID, "min_replicas is %lld, but max_replicas %lld",
+                         (long long)o->min_replicas, (long long)o->max_replicas);
+    return 0;
 }
 
 void endpoint_options_read(const json_t *json, struct endpoint_options *ret)
 {
     const struct endpoint_options defaults = ENDPOINT_OPTIONS_INIT;
+    int64_t replicas = json_get_int(json, "replicas", 1);
 
     ret->timeout_ms = json_get_int(json, "timeout_ms", defaults.timeout_ms);
     ret->queue = json_get_int(json, "queue", defaults.queue);
-    ret->replicas = json_get_int(json, "replicas", defaults.replicas);
+    ret->min_replicas = json_get_int(json, "min_replicas", replicas);
+    ret->max_replicas = json_get_int(json, "max_replicas", ret->min_replicas > replicas ? ret->min_replicas : replicas);
+    ret->scale_queue_time_ms = json_get_int(json, "scale_queue_time_ms", defaults.scale_queue_time_ms);
+    ret->scale_down_after_ms = json_get_int(json, "scale_down_after_ms", defaults.scale_down_after_ms);
+    ret->idle_ms = json_get_int(json, "idle_ms", defaults.idle_ms);
     ret->is_public = json_get_bool(json, "public", false);
     ret->cpus = json_get_number(json, "cpus", 0);
     ret->memory = (uint64_t)json_get_int(json, "memory", 0);
@@ -165,7 +194,8 @@ int endpoint_create(struct db_tx *tx, const char *project, const char *name, con
     cleanup_json json_t *json = options_json(options);
     struct endpoint e = {.project = (char *)project, .name = (char *)name};
 
-    if (parse_name(name, "endpoint", error) < 0 || check_free(tx, name, error) < 0)
+    if (parse_name(name, "endpoint", error) < 0 || endpoint_options_check(options, error) < 0 ||
+        check_free(tx, name, error) < 0)
         return -1;
     if (db_exec(tx, error,
                 "INSERT INTO endpoints (project, name, model, follow, options, desired, created_at, created_by) "
@@ -181,6 +211,48 @@ int endpoint_create(struct db_tx *tx, const char *project, const char *name, con
                     json_build("{s:s, s:I, s:s, s:s?}", "model", version->model, "version", (json_int_t)version->number,
                                "code_weights", version->code_weights, "follow", version->alias),
                     error);
+}
+
+/* The stored options with the changes in them. Both ways to say how many replicas there are stand for each other. */
+static int merge_options(struct db_tx *tx, int64_t endpoint, const json_t *changes, json_t **ret, struct error *error)
+{
+    cleanup_rows struct db_rows rows = DB_ROWS_INIT;
+    cleanup_json json_t *json = NULL;
+
+    if (db_query(tx, &rows, error, "SELECT options FROM endpoints WHERE id = ?", "i", endpoint) < 0 ||
+        db_next(&rows, error) <= 0 || !(json = db_json(&rows, 0, error)))
+        return -1;
+    if (json_object_get(changes, "replicas")) {
+        json_object_del(json, "min_replicas");
+        json_object_del(json, "max_replicas");
+    } else if (json_object_get(changes, "min_replicas") || json_object_get(changes, "max_replicas")) {
+        struct endpoint_options before;
+
+        endpoint_options_read(json, &before);
+        json_object_del(json, "replicas");
+        json_set_int(json, "min_replicas", before.min_replicas);
+        json_set_int(json, "max_replicas", before.max_replicas);
+    }
+    json_object_update(json, (json_t *)changes);
+    *ret = steal_ptr(json);
+    return 0;
+}
+
+int endpoint_set_options(struct db_tx *tx, const char *project, const char *name, const json_t *changes,
+                         const char *actor, struct error *error)
+{
+    cleanup_endpoint struct endpoint e = {0};
+    cleanup_json json_t *merged = NULL, *json = NULL;
+    struct endpoint_options options;
+
+    if (load(tx, project, name, &e, error) < 0 || merge_options(tx, e.id, changes, &merged, error) < 0)
+        return -1;
+    endpoint_options_read(merged, &options);
+    json = options_json(&options);
+    if (endpoint_options_check(&options, error) < 0 ||
+        db_exec(tx, error, "UPDATE endpoints SET options = ? WHERE id = ?", "ji", json, e.id) < 0)
+        return -1;
+    return announce(tx, "slipway.endpoint.changed", &e, actor, json_build("{s:O}", "options", json), error);
 }
 
 /* It is live, or on its way: the deployment that made or makes it so. */
@@ -344,6 +416,33 @@ int endpoint_deployment_failed(struct db_tx *tx, int64_t deployment, const char 
                     json_build("{s:I, s:I, s:s}", "deployment", (json_int_t)deployment, "version", (json_int_t)number,
                                "message", message),
                     error);
+}
+
+/* -- scaling -- */
+
+int endpoint_scaled(struct db_tx *tx, int64_t endpoint, int64_t version, int64_t wished, const json_t *decision,
+                    struct error *error)
+{
+    cleanup_json json_t *dated = json_copy((json_t *)decision);
+
+    json_set_time_ms(dated, "time", clock_wall_ms());
+    if (db_exec(tx, error,
+                "INSERT INTO endpoint_scaling (endpoint, version, wished, decision) VALUES (?, ?, ?, ?) "
+                "ON CONFLICT (endpoint, version) DO UPDATE SET wished = excluded.wished, decision = excluded.decision",
+                "iiij", endpoint, version, wished, dated) < 0)
+        return -1;
+    return db_exec(tx, error,
+                   "DELETE FROM endpoint_scaling WHERE endpoint = ? AND NOT EXISTS (SELECT 1 FROM endpoint_routes r "
+                   "WHERE r.endpoint = endpoint_scaling.endpoint AND r.version = endpoint_scaling.version)",
+                   "i", endpoint);
+}
+
+int endpoint_cold_started(struct db_tx *tx, int64_t endpoint, int64_t version, int64_t ms, struct error *error)
+{
+    return db_exec(tx, error,
+                   "UPDATE endpoint_scaling SET cold_starts = cold_starts + 1, cold_start_ms = ?1, "
+                   "cold_total_ms = cold_total_ms + ?1 WHERE endpoint = ?2 AND version = ?3",
+                   "iii", ms, endpoint, version);
 }
 
 /* -- replicas -- */

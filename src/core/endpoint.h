@@ -21,6 +21,7 @@
 
 #include <stdint.h>
 #include "core/model.h"
+#include "util/limits.h"
 #include "util/state.h"
 
 enum replica_state {
@@ -37,22 +38,40 @@ extern const struct state_machine replica_states;
 struct endpoint_options {
     int64_t timeout_ms; /* of a request */
     int64_t queue;      /* requests that may wait */
-    int64_t replicas;   /* of each version */
-    bool is_public;     /* no token needed */
-    double cpus;        /* per replica; 0: no limit */
-    uint64_t memory;    /* bytes per replica; 0: no limit */
-    int64_t concurrency;  /* 0: what the package says */
+    int64_t min_replicas, max_replicas; /* of each version: as many as its load needs; min 0: none while nobody asks */
+    int64_t scale_queue_time_ms; /* requests that wait longer bring another replica */
+    int64_t scale_down_after_ms; /* so long one fewer would have done before there is one fewer */
+    int64_t idle_ms; /* so long nobody asked before there is none; min 0 only */
+    bool is_public; /* no token needed */
+    double cpus; /* per replica; 0: no limit */
+    uint64_t memory; /* bytes per replica; 0: no limit */
+    int64_t concurrency; /* 0: what the package says */
 };
-#define ENDPOINT_OPTIONS_INIT {.timeout_ms = 30000, .queue = 256, .replicas = 1}
+#define ENDPOINT_OPTIONS_INIT                                                                                          \
+    {.timeout_ms = 30000,                                                                                              \
+     .queue = 256,                                                                                                     \
+     .min_replicas = 1,                                                                                                \
+     .max_replicas = 1,                                                                                                \
+     .scale_queue_time_ms = LIMIT_SCALE_QUEUE_TIME_MS,                                                                 \
+     .scale_down_after_ms = LIMIT_SCALE_DOWN_AFTER_MS,                                                                 \
+     .idle_ms = LIMIT_SCALE_IDLE_MS}
 
-/* From the JSON of the column and of the API; what is absent gets its default. */
+/* From the JSON of the column and of the API; what is absent gets its default. "replicas" is short for a minimum and
+ * a maximum that are the same. */
 void endpoint_options_read(const json_t *json, struct endpoint_options *ret);
+/* What a schema cannot say: the minimum is not above the maximum. */
+int endpoint_options_check(const struct endpoint_options *options, struct error *error);
+/* Whether the number of replicas follows the load. */
+bool endpoint_options_scale(const struct endpoint_options *options);
 
 /* Creates it with the version as `next`. If the version was found by an alias the endpoint follows it.
  * ERROR_EXISTS if the name is taken in any project. */
 int endpoint_create(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
                     const struct endpoint_options *options, const char *actor, int64_t *ret_deployment,
                     struct error *error);
+/* Changes the options that are given, as the API writes them, and leaves the others. */
+int endpoint_set_options(struct db_tx *tx, const char *project, const char *name, const json_t *changes,
+                         const char *actor, struct error *error);
 /* Makes the version `next`; a pending deployment is superseded. kind: "deploy", "follow". For a
  * version that is live or on its way already it is the deployment that made it so, and nothing changes. */
 int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
@@ -71,6 +90,14 @@ int endpoint_switch(struct db_tx *tx, int64_t deployment, struct error *error);
 int endpoint_switched(struct db_tx *tx, int64_t deployment, int64_t switch_us, struct error *error);
 int endpoint_deployment_failed(struct db_tx *tx, int64_t deployment, const char *message, struct error *error);
 
+/* -- scaling -- */
+/* Stores how many replicas a version is to have, and the decision that said so; the caller appends its event. What
+ * is known of versions that are not served any more is forgotten. */
+int endpoint_scaled(struct db_tx *tx, int64_t endpoint, int64_t version, int64_t wished, const json_t *decision,
+                    struct error *error);
+/* Counts a start of the first replica that a request waited for. */
+int endpoint_cold_started(struct db_tx *tx, int64_t endpoint, int64_t version, int64_t ms, struct error *error);
+
 /* -- replicas -- */
 int replica_create(struct db_tx *tx, int64_t endpoint, int64_t version, const char *id, const char *secret,
                    struct error *error);
@@ -83,7 +110,8 @@ int replica_delete(struct db_tx *tx, const char *id, struct error *error);
 /* -- views -- */
 /* {"name","project","model","follow","options":{…},"state":"ready|starting|failed|draining","live":{"version",
  * "code_weights"}|null,"standby":…,"next":…,"replicas":[{"id","version","state","reason","message",
- * "since"}],"created_at","created_by"}; project NULL: any. */
+ * "since"}],"scaling":{"version","wished","decision":{…}|null,"cold_starts","cold_start_ms","cold_start_mean_ms"}|null,
+ * "created_at","created_by"}; project NULL: any. A live version that may do without replicas and does is ready. */
 json_t *endpoint_describe(struct db_tx *tx, const char *project, const char *name, struct error *error);
 json_t *endpoint_list(struct db_tx *tx, const char *project, const char *after, int limit, struct error *error);
 /* Newest first. */

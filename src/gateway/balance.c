@@ -66,6 +66,7 @@ static int submit(struct worker *worker, struct call *call)
     call->slot = ring_submit(worker->ring, &item);
     if (call->slot < 0)
         return -1;
+    load_submitted(call->route, call, now);
     call->state = CALL_RUNNING;
     call->worker = worker;
     call->route->n_running++;
@@ -96,8 +97,10 @@ void balance_enqueue(struct gateway *gateway, struct call *call)
     struct worker *worker;
 
     call->state = CALL_QUEUED;
-    if (list_is_empty(&route->queue) && (worker = choose(route)) && submit(worker, call) == 0)
+    if (list_is_empty(&route->queue) && (worker = choose(route)) && submit(worker, call) == 0) {
+        load_came(route);
         return;
+    }
     if (route->removed && !can_serve(route)) {
         call_fail(call, OUTCOME_UNAVAILABLE, ERROR_UNAVAILABLE, "version %s is no longer served", route->version);
         return;
@@ -108,6 +111,7 @@ void balance_enqueue(struct gateway *gateway, struct call *call)
     }
     list_append(&route->queue, &call->link);
     route->n_queued++;
+    load_waits(route, call);
 }
 
 void balance_cancel(struct gateway *gateway, struct call *call)
@@ -117,6 +121,7 @@ void balance_cancel(struct gateway *gateway, struct call *call)
         call->route->n_queued--;
     } else if (call->state == CALL_RUNNING && call->worker) {
         ring_abandon(call->worker->ring, call->slot);
+        load_changes(call->route);
         call->route->n_running--;
         call->worker = NULL;
     }
@@ -139,6 +144,7 @@ void balance_answers(struct worker *worker)
     struct ring_answer answer;
 
     worker->stirred = false;
+    load_changes(replica->route);
     do {
         while (ring_take(worker->ring, &answer)) {
             struct call *call = answer.user;
@@ -170,6 +176,7 @@ void balance_ready(struct worker *worker)
 
     replica->phase = replica->wished ? REPLICA_READY : REPLICA_DRAINING;
     control_replica_event(worker->gateway->control, replica->id, "ready", NULL, false);
+    load_replica_ready(replica->route);
     if (replica->wished)
         balance_dispatch(worker->gateway, replica->route);
     else
@@ -214,6 +221,7 @@ static void recover(struct worker *worker, int slot, const char *why)
         return;
     call->worker = NULL;
     call->state = CALL_QUEUED;
+    load_changes(route);
     route->n_running--;
     if (started) {
         call_fail(call, OUTCOME_WORKER_LOST, ERROR_UNAVAILABLE, "the replica %s while it ran the request", why);
@@ -234,6 +242,8 @@ void balance_lost(struct worker *worker, const char *why)
     /* From the newest to the oldest, so that those put back keep their order. */
     while (worker->ring && worker->ring->n_used)
         recover(worker, newest(worker->ring), why);
+    load_replica_failed(route, why);
+    load_replicas_changed(route);
     replica_settle(replica);
     if (route->removed && !can_serve(route))
         fail_queue(route, "the version is no longer served");
@@ -250,10 +260,12 @@ void balance_wish_changed(struct gateway *gateway, struct replica *replica)
     }
     if (!replica->wished && replica->phase == REPLICA_READY) {
         replica->phase = REPLICA_DRAINING;
+        load_replicas_changed(replica->route);
         check_drained(gateway, replica);
     } else if (replica->wished && (replica->phase == REPLICA_DRAINING || replica->phase == REPLICA_DRAINED)) {
         replica->phase = REPLICA_READY;
         control_replica_event(gateway->control, replica->id, "ready", NULL, false);
+        load_replica_ready(replica->route);
         balance_dispatch(gateway, replica->route);
     }
 }

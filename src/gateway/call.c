@@ -121,10 +121,11 @@ void call_answer(struct call *call, uint32_t status, const char *body, size_t le
 static void on_deadline(void *userdata)
 {
     struct call *call = userdata;
+    cleanup_free char *excuse = call->state == CALL_QUEUED ? load_excuse(call->route) : NULL;
 
     call->deadline = NULL;
-    call_fail(call, OUTCOME_TIMEOUT, ERROR_TIMEOUT, "no answer within %.3f s",
-              (double)(call->deadline_ns - call->arrived_ns) / NS_PER_SEC);
+    call_fail(call, OUTCOME_TIMEOUT, ERROR_TIMEOUT, "no answer within %.3f s%s%s",
+              (double)(call->deadline_ns - call->arrived_ns) / NS_PER_SEC, excuse ? ": " : "", excuse ? excuse : "");
 }
 
 /* 00-<trace id>-<parent id>-<flags> (W3C trace context); anything else is ignored, as it says. */

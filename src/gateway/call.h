@@ -37,6 +37,8 @@ struct call {
     void *codec_state;         /* between decode and encode */
     struct loop_source *deadline;
     int64_t arrived_ns, deadline_ns;
+    int64_t queued_ns; /* since when it waits for a replica, on routes that are measured; 0: it did not */
+    bool is_cold;      /* it waits for the first replica of a route that slept */
     char trace[24];
     bool has_trace;
 };

@@ -76,6 +76,19 @@ static void send_line(struct control *control, json_t *value)
         flush(control);
 }
 
+bool control_is_connected(const struct control *control)
+{
+    return control && control->fd >= 0;
+}
+
+void control_send(struct control *control, json_t *event)
+{
+    if (control)
+        send_line(control, event);
+    else
+        json_decref(event);
+}
+
 void control_replica_event(struct control *control, const char *id, const char *state, const char *message, bool killed)
 {
     json_t *event;
@@ -322,6 +335,7 @@ static void on_connect(void *userdata, uint32_t events)
     strbuf_init(&control->output, LIMIT_CONTROL_LINE);
     control->source = loop_add_fd(control->gateway->loop, fd, EPOLLIN, on_client, control);
     tell_replicas(control);
+    load_tell_all(control->gateway);
 }
 
 int control_open(struct gateway *gateway, const char *path, struct control **ret_control, struct error *error)

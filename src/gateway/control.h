@@ -32,6 +32,8 @@
  *         "platform":"python",      optional; as the metadata call shows it
  *         "inputs":[{"name","datatype","shape"}],"outputs":[…],     optional: the signature
  *         "concurrency":1,          optional: requests that a replica may run at once
+ *         "scale":{"queue_time_ms":50,"to_zero":false},   optional: its load is told (gateway/load.h); with to_zero it
+ *                                   may have no replica, and counts as ready then
  *         "replicas":[{"id":"<32 hex>","key":"<secret>"}]}]}
  *
  * A replica of the wished state that is not connected is awaited. One that is connected and no longer wished
@@ -48,6 +50,11 @@
  *     drained   see above
  * After a client connected it gets one event for every replica that is connected.
  *
+ * A route with "scale" has events of its own, format/load.h explains the fields:
+ *     ← {"event":"load","endpoint":"digits","version":"7","level":"over","queue_time_us":81000,"queued":7,"running":1,
+ *        "requests":40,"ready":1,"busy":1.0,"idle_ms":0}
+ *     ← {"event":"cold_start","endpoint":"digits","version":"7","ms":140,"waited":3}   its first replica is ready
+ *
  * status, per endpoint: {"name","routes":[{"version","weight","ready":true,"queued":n,"running":n,
  * "requests":n,"errors":n,"replicas":[{"id","state","pid","running":n,"requests":n,"errors":n,"bad_answers":n}]}]};
  * "auth": the flows {"requests","no_token","bad_token","forbidden","cache_hits","introspections",
@@ -62,6 +69,7 @@
 
 #include <stdbool.h>
 #include "util/error.h"
+#include "util/json.h"
 
 struct gateway;
 struct control;
@@ -70,6 +78,9 @@ struct control;
 int control_open(struct gateway *gateway, const char *path, struct control **ret_control, struct error *error);
 struct control *control_close(struct control *control);
 
-/* Tells the client, if there is one. `message` may be NULL; killed: see above. */
+bool control_is_connected(const struct control *control);
+/* Tells the client, if there is one. Steals the event. */
+void control_send(struct control *control, json_t *event);
+/* A replica's. `message` may be NULL; killed: see above. */
 void control_replica_event(struct control *control, const char *id, const char *state, const char *message,
                            bool killed);

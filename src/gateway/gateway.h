@@ -6,6 +6,7 @@
  *     auth.c      tokens; cache.c remembers them         balance.c   queues, and who runs what
  *     oip.c, predict.c  protocols                        worker.c    one connected worker; ring.c its memory
  *     control.c   the daemon's orders                    stats.c     counters
+ *     load.c      how loaded each route is, for scaling
  *
  * One thread owns everything and never blocks: no lock anywhere. DIRECTORY holds control.sock (mode 0600) and
  * worker.sock; the directory is seen by every replica.

@@ -15,6 +15,13 @@ static const struct schema_field replica_fields[] = {
 };
 static const struct schema replica_schema = {"GatewayReplica", replica_fields};
 
+static const struct schema_field scale_fields[] = {
+    {"queue_time_ms", SCHEMA_INTEGER, SCHEMA_REQUIRED, .min = 1, .max = 3600000},
+    {"to_zero", SCHEMA_BOOLEAN},
+    {},
+};
+static const struct schema scale_schema = {"GatewayScale", scale_fields};
+
 static const struct schema_field route_fields[] = {
     {"version", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = LIMIT_NAME},
     {"code_weights", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_NAME},
@@ -24,6 +31,7 @@ static const struct schema_field route_fields[] = {
     {"inputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
     {"outputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
     {"concurrency", SCHEMA_INTEGER, .min = 0, .max = WIRE_SLOTS},
+    {"scale", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &scale_schema},
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema,
      .max = LIMIT_REPLICAS},
     {},
@@ -96,6 +104,7 @@ void route_unref(struct route *route)
     assert(route->refs > 0);
     if (--route->refs)
         return;
+    load_release(route);
     list_unlink(&route->link);
     endpoint_unref(route->endpoint);
     free(route->version);
@@ -128,6 +137,7 @@ static void endpoint_remove(void *value)
 
         list_unlink(&route->link);
         route->removed = true;
+        load_release(route);
         list_for_each_safe(replica, tmp, &route->replicas, link) {
             replica->wished = false;
             replica_settle(replica);
@@ -275,6 +285,7 @@ static void apply_route(struct endpoint *endpoint, struct gateway *gateway, cons
         apply_replica(route, item);
     list_for_each_safe(replica, next, &route->replicas, link)
         balance_wish_changed(gateway, replica);
+    load_configure(gateway, route, json_object_get(wish, "scale"));
 }
 
 static struct endpoint *endpoint_new(struct routes *routes, const char *name)
@@ -294,6 +305,7 @@ static void retire_route(struct route *route, struct gateway *gateway)
 
     list_unlink(&route->link);
     route->removed = true;
+    load_release(route);
     route_ref(route);
     list_for_each_safe(replica, next, &route->replicas, link) {
         replica->wished = false;
@@ -458,7 +470,7 @@ bool route_is_ready(const struct route *route)
         if (replica->phase == REPLICA_READY)
             return true;
     }
-    return false;
+    return load_is_asleep(route);
 }
 
 bool endpoint_is_ready(const struct endpoint *endpoint)

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "gateway/load.h"
 #include "gateway/stats.h"
 #include "util/error.h"
 #include "util/json.h"
@@ -53,6 +54,7 @@ struct route {
     struct list queue; /* of calls that wait for a replica, in order */
     size_t n_queued, n_running;
     struct route_stats stats;
+    struct route_load load;
     bool removed;
 };
 
@@ -89,7 +91,7 @@ struct replica *routes_find_replica(const struct routes *routes, const char *id)
 /* The route for a request: an explicit version ("7", "3.5"; NULL: none), else by the sticky value (NULL: none),
  * else by weight. NULL: there is none. */
 struct route *endpoint_route(struct endpoint *endpoint, const char *version, const char *sticky);
-/* True if every route with traffic has a replica that is ready. */
+/* True if every route with traffic is ready: has a replica that is, or may do without until somebody asks. */
 bool endpoint_is_ready(const struct endpoint *endpoint);
 bool route_is_ready(const struct route *route);
 

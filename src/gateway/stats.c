@@ -116,6 +116,12 @@ static void add_replicas(struct strbuf *text, const struct route *route, const c
         strbuf_addf(text, "slipway_replicas{%s,state=\"%s\"} %d\n", labels, replica_phase_name(i), counts[i]);
 }
 
+static void add_cold_starts(struct strbuf *text, const struct route *route, const char *labels)
+{
+    if (route->load.gateway || route->load.cold_starts.count)
+        add_duration(text, "slipway_cold_start_seconds", labels, &route->load.cold_starts);
+}
+
 static void add_bad_answers(struct strbuf *text, const struct route *route, const char *labels)
 {
     const struct replica *replica;
@@ -137,6 +143,8 @@ static const struct {
     {"slipway_predict_queued", "gauge", "requests that wait", add_queued},
     {"slipway_predict_running", "gauge", "requests that a replica has", add_running},
     {"slipway_replicas", "gauge", "replicas by state", add_replicas},
+    {"slipway_cold_start_seconds", "histogram", "from a request to a route that slept to its first replica",
+     add_cold_starts},
     {"slipway_bad_answers_total", "counter", "answers that broke the protocol", add_bad_answers},
 };
 

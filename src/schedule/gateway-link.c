@@ -152,6 +152,8 @@ static void take_line(struct gateway_link *link, const char *line, size_t length
         link->options.on_replica(link->options.userdata, json_get_string(message, "id", ""),
                                  json_get_string(message, "state", ""), json_get_string(message, "message", NULL),
                                  json_get_bool(message, "killed", true));
+    else if (link->options.on_route)
+        link->options.on_route(link->options.userdata, event, message);
 }
 
 static void take_lines(struct gateway_link *link)

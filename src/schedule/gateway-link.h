@@ -37,6 +37,8 @@ struct gateway_link_options {
     void (*on_up)(void *userdata);
     /* A worker's state, as the gateway tells it; message may be NULL. */
     void (*on_replica)(void *userdata, const char *id, const char *state, const char *message, bool killed);
+    /* What it tells of a route: gateway/control.h, "load" and "cold_start". May be NULL. */
+    void (*on_route)(void *userdata, const char *event, const json_t *message);
     /* Why there is no gateway: the last line it wrote. NULL: it is up. Called when that changes; may be NULL. */
     void (*on_problem)(void *userdata, const char *message);
     void *userdata;

@@ -8,7 +8,9 @@
 #include "core/endpoint.h"
 #include "engine/engine.h"
 #include "schedule/gateway-link.h"
+#include "schedule/scale.h"
 #include "schedule/serving.h"
+#include "store/journal.h"
 #include "util/hash.h"
 #include "util/map.h"
 
@@ -46,6 +48,7 @@ struct serving {
     struct gateway_link *link; /* NULL: there is no gateway, nothing is served */
     struct map replicas;       /* id → struct replica, owned */
     struct map backoffs;       /* "endpoint/version" → struct backoff, owned */
+    struct map scalers;        /* "name/number" → what serving-scale.c knows of a version that scales, owned */
     char *sent;                /* route table that the gateway has or is about to have; NULL: none */
     struct loop_source *wake;  /* one-shot: something is due */
     int64_t wake_ns;
@@ -91,3 +94,24 @@ void replica_on_engine(struct replica *replica, const char *directory, enum engi
 /* Rows of an earlier daemon: finds their processes. */
 int replicas_load(struct serving *serving, struct error *error);
 struct backoff *serving_backoff(struct serving *serving, int64_t endpoint, int64_t version);
+
+/* serving-scale.c: how many replicas a version that follows its load is to have */
+struct scaling_route {
+    int64_t endpoint, version; /* rows */
+    const char *name, *project, *role;
+    int64_t number; /* of the version */
+    int64_t stored; /* as the database has it; -1: nothing was decided yet */
+    int64_t live;   /* replicas that the live version is to have; 0: there is none */
+};
+struct map scaling_map(void);
+/* As last decided, within what the options permit; those of options that do not scale are what they say. */
+int64_t scaling_wished(struct serving *serving, const struct scaling_route *route,
+                       const struct endpoint_options *options);
+/* Around the loading of what is desired: what is not asked for by scaling_wished() in between is no longer served, and
+ * forgotten. Decides anew for all the others, and stores what is another number than before. */
+void scaling_begin(struct serving *serving);
+int scaling_decide(struct serving *serving, struct error *error);
+/* The gateway is another one, which has seen nothing yet. */
+void scaling_forget_seen(struct serving *serving);
+/* An event of a route (gateway/control.h). */
+void scaling_on_route(struct serving *serving, const char *event, const json_t *message);

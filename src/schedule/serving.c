@@ -156,8 +156,13 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
 
     if (db_begin_read(s->store->db, &tx, error) < 0 ||
         db_query(&tx, &rows, error,
-                 "SELECT r.endpoint, r.version, r.role, e.options FROM endpoint_routes r "
-                 "JOIN endpoints e ON e.id = r.endpoint WHERE e.desired = 'serving' ORDER BY r.endpoint, r.version",
+                 "SELECT r.endpoint, r.version, r.role, e.options, e.name, e.project, v.number, ifnull(c.wished, -1), "
+                 "(SELECT ifnull(max(l.wished), 0) FROM endpoint_scaling l JOIN endpoint_routes o "
+                 "ON o.endpoint = l.endpoint AND o.version = l.version AND o.role = 'live' WHERE l.endpoint = e.id) "
+                 "FROM endpoint_routes r JOIN endpoints e ON e.id = r.endpoint "
+                 "JOIN model_versions v ON v.id = r.version "
+                 "LEFT JOIN endpoint_scaling c ON c.endpoint = r.endpoint AND c.version = r.version "
+                 "WHERE e.desired = 'serving' ORDER BY r.endpoint, r.version",
                  "") < 0)
         return -1;
     while ((r = db_next(&rows, error)) > 0) {
@@ -173,11 +178,19 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
             d->routes = xreallocarray(d->routes, d->capacity, sizeof(*d->routes));
         }
         route = &d->routes[d->count++];
-        *route = (struct route){.endpoint = db_int(&rows, 0),
-                                .version = db_int(&rows, 1),
-                                .replicas = options.replicas,
-                                .timeout_ms = options.timeout_ms};
+        *route = (struct route){
+            .endpoint = db_int(&rows, 0), .version = db_int(&rows, 1), .timeout_ms = options.timeout_ms};
         snprintf(route->role, sizeof(route->role), "%s", db_text(&rows, 2));
+        route->replicas = scaling_wished(s,
+                                         &(struct scaling_route){.endpoint = route->endpoint,
+                                                                 .version = route->version,
+                                                                 .name = db_text(&rows, 4),
+                                                                 .project = db_text(&rows, 5),
+                                                                 .role = route->role,
+                                                                 .number = db_int(&rows, 6),
+                                                                 .stored = db_int(&rows, 7),
+                                                                 .live = db_int(&rows, 8)},
+                                         &options);
     }
     return r;
 }
@@ -349,19 +362,43 @@ static bool endpoint_exists(struct serving *s, int64_t endpoint)
     return count > 0;
 }
 
+/* Of several that are one too many the one that does least: one that is not ready yet, else the newest. */
+static struct replica *find_surplus(struct serving *s, const struct route *route)
+{
+    struct map_iterator it = {0};
+    struct replica *found = NULL;
+
+    while (map_next(&s->replicas, &it)) {
+        struct replica *r = it.value;
+
+        if (r->endpoint == route->endpoint && r->version == route->version && is_active(r) &&
+            (!found || r->state != REPLICA_READY || found->state == REPLICA_READY))
+            found = r;
+    }
+    return found;
+}
+
+static void drain_surplus(struct serving *s, const struct desired *d)
+{
+    for (size_t i = 0; i < d->count; i++) {
+        const struct route *route = &d->routes[i];
+
+        for (int64_t n = count_replicas(s, route, false); n > route->replicas; n--)
+            replica_drain(find_surplus(s, route), route->timeout_ms * NS_PER_MS + DRAIN_EXTRA);
+    }
+}
+
 static void end_unwanted(struct serving *s, const struct desired *d)
 {
     struct map_iterator it = {0};
     int64_t now = clock_monotonic_ns();
 
+    drain_surplus(s, d);
     while (map_next(&s->replicas, &it)) {
         struct replica *r = it.value;
-        const struct route *route = find_route(d, r);
 
-        if (is_active(r) && !route)
+        if (is_active(r) && !find_route(d, r))
             replica_drain(r, 30 * NS_PER_SEC + DRAIN_EXTRA);
-        else if (is_active(r) && count_replicas(s, route, false) > route->replicas)
-            replica_drain(r, route->timeout_ms * NS_PER_MS + DRAIN_EXTRA);
         if (r->state == REPLICA_DRAINING && !r->is_running && !r->is_preparing)
             replica_enter(r, REPLICA_STOPPED, "drained", NULL);
         if (r->state == REPLICA_DRAINING && now >= r->drain_until_ns)
@@ -423,6 +460,10 @@ static json_t *route_json(struct serving *s, struct db_rows *rows, const struct 
         (json_int_t)(options->concurrency ? options->concurrency : json_get_int(package, "concurrency", 1)), "replicas",
         replicas_of(s, db_int(rows, 8), db_int(rows, 9)));
 
+    if (endpoint_options_scale(options))
+        json_object_set_new(route, "scale",
+                            json_build("{s:I, s:b}", "queue_time_ms", (json_int_t)options->scale_queue_time_ms,
+                                       "to_zero", options->min_replicas == 0));
     if (json_array_size(json_object_get(package, "inputs")))
         json_object_set(route, "inputs", json_object_get(package, "inputs"));
     if (json_array_size(json_object_get(package, "outputs")))
@@ -605,8 +646,10 @@ static int reconcile_steps(struct serving *s, struct error *error)
 {
     cleanup_desired struct desired before = {0}, after = {0};
 
+    scaling_begin(s);
     if (follow_aliases(s, error) < 0 || load_desired(s, &before, error) < 0 || switch_ready(s, &before, error) < 0 ||
-        load_desired(s, &after, error) < 0 || start_missing(s, &after, error) < 0 || push_table(s, error) < 0)
+        scaling_decide(s, error) < 0 || load_desired(s, &after, error) < 0 || start_missing(s, &after, error) < 0 ||
+        push_table(s, error) < 0)
         return -1;
     end_unwanted(s, &after);
     if (push_table(s, error) < 0)
@@ -635,6 +678,7 @@ static void on_gateway_up(void *userdata)
 
     free(s->sent);
     s->sent = NULL;
+    scaling_forget_seen(s);
     /* Whoever is still connected is announced next. */
     while (map_next(&s->replicas, &it))
         ((struct replica *)it.value)->is_connected = false;
@@ -658,6 +702,11 @@ static void on_gateway_replica(void *userdata, const char *id, const char *state
 
     if (r)
         replica_on_gateway(r, state, message, killed);
+}
+
+static void on_gateway_route(void *userdata, const char *event, const json_t *message)
+{
+    scaling_on_route(userdata, event, message);
 }
 
 static void on_engine(void *userdata, const char *key, const char *directory, enum engine_event event)
@@ -835,6 +884,7 @@ static int open_link(struct serving *s, const struct serving_options *options, s
         .user = options->gateway_uid,
         .on_up = on_gateway_up,
         .on_replica = on_gateway_replica,
+        .on_route = on_gateway_route,
         .on_problem = on_gateway_problem,
         .userdata = s,
     };
@@ -854,6 +904,7 @@ int serving_new(struct store *store, struct orchestrator *orchestrator, const st
     s->engine = orchestrator_engine(orchestrator);
     s->replicas = (struct map)MAP_INIT(replica_free);
     s->backoffs = (struct map)MAP_INIT(free);
+    s->scalers = scaling_map();
     pthread_mutex_init(&s->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -883,6 +934,7 @@ struct serving *serving_free(struct serving *s)
     loop_remove(s->wake);
     map_release(&s->replicas);
     map_release(&s->backoffs);
+    map_release(&s->scalers);
     pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->mutex);
     free(s->sent);

@@ -78,11 +78,15 @@
 #define LIMIT_HISTORY_POINTS 1000        /* points of one metric that a gate sees */
 
 /* -- serving -- */
-#define LIMIT_PREDICT_BODY  (64 * MIB)  /* a request to a model, the limit of the endpoint may be lower */
-#define LIMIT_PREDICT_REPLY (64 * MIB)  /* a model's reply */
-#define LIMIT_ENDPOINTS     1000        /* endpoints of one gateway */
-#define LIMIT_REPLICAS      64          /* replicas of one version */
-#define LIMIT_CONTROL_LINE  (16 * MIB)  /* one line between the daemon and the gateway */
-#define LIMIT_TOKEN         4096        /* a bearer token as sent */
-#define LIMIT_CONTROL_LINE  (16 * MIB) /* a message between daemon and gateway */
-#define LIMIT_TOKEN_CACHE   100000      /* tokens the gateway remembers */
+#define LIMIT_PREDICT_BODY        (64 * MIB)  /* a request to a model, the limit of the endpoint may be lower */
+#define LIMIT_PREDICT_REPLY       (64 * MIB)  /* a model's reply */
+#define LIMIT_ENDPOINTS           1000        /* endpoints of one gateway */
+#define LIMIT_REPLICAS            64          /* replicas of one version */
+#define LIMIT_TOKEN               4096        /* a bearer token as sent */
+#define LIMIT_CONTROL_LINE        (16 * MIB) /* a message between daemon and gateway */
+#define LIMIT_SCALE_QUEUE_TIME_MS 50 /* milliseconds that requests may wait before a replica is added, by default */
+#define LIMIT_SCALE_DOWN_AFTER_MS 60000 /* milliseconds that one replica fewer would have done, by default */
+#define LIMIT_SCALE_IDLE_MS       600000 /* milliseconds without a request before the last replica ends, by default */
+#define LIMIT_LOAD_WINDOW_MIN_MS  100 /* milliseconds over which the gateway measures a route's load: twice the time */
+#define LIMIT_LOAD_WINDOW_MAX_MS  1000 /* that requests may wait, within these bounds */
+#define LIMIT_TOKEN_CACHE         100000 /* tokens the gateway remembers */

@@ -126,12 +126,22 @@ class Control:
     def wait_event(self, state, replica=None, after=0):
         def find():
             for when, event in self.events[after:]:
-                if event["state"] == state and replica in (None, event["id"]):
+                if event.get("state") == state and replica in (None, event["id"]):
                     return when, event
             return None
 
         with self.changed:
             assert self.changed.wait_for(find, SECONDS), (state, replica, self.events)
+            return find()
+
+    def wait_load(self, condition, after=0, event="load"):
+        """The first event of a route, from the `after`th event on, for which the condition holds."""
+
+        def find():
+            return next((e for _, e in self.events[after:] if e["event"] == event and condition(e)), None)
+
+        with self.changed:
+            assert self.changed.wait_for(find, SECONDS), self.events[after:]
             return find()
 
     def close(self):
