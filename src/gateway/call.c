@@ -3,6 +3,7 @@
 #include "gateway/balance.h"
 #include "gateway/call.h"
 #include "gateway/gateway.h"
+#include "gateway/parts.h"
 #include "http/router.h"
 #include "util/clock.h"
 #include "util/hash.h"
@@ -14,6 +15,7 @@ static void call_free(struct call *call)
 {
     list_unlink(&call->link);
     loop_remove(call->deadline);
+    parts_free(call->parts);
     if (call->codec->release)
         call->codec->release(call);
     if (call->route)
@@ -26,7 +28,7 @@ static void call_free(struct call *call)
 
 static void count(struct call *call, enum outcome outcome)
 {
-    if (!call->route)
+    if (!call->route || call->whole)
         return;
     call->route->stats.outcomes[outcome]++;
     duration_add(&call->route->stats.latency, clock_monotonic_ns() - call->arrived_ns);
@@ -52,6 +54,8 @@ static void fail(struct call *call, enum outcome outcome, enum error_code code, 
             loop_request_add_header(call->request, "WWW-Authenticate", "Bearer");
         call->codec->fail(call->request, status, code, message);
     }
+    if (call->whole)
+        parts_failed(call->whole->parts, call->part, outcome, code, message);
     call_free(call);
 }
 
@@ -98,10 +102,20 @@ static char *printable(const char *body, size_t length)
     return utf8_repair(xstrndup(body, length < WIRE_TEXT ? length : WIRE_TEXT));
 }
 
-void call_answer(struct call *call, uint32_t status, const char *body, size_t length, int64_t run_ns)
+static void reply(struct call *call, const char *body, size_t length)
 {
     cleanup_error struct error error = ERROR_INIT;
 
+    if (call->codec->encode(call, body, length, &error) < 0) {
+        call_error(call, OUTCOME_MODEL_ERROR, &error);
+        return;
+    }
+    count(call, OUTCOME_OK);
+    call_free(call);
+}
+
+void call_answer(struct call *call, uint32_t status, const char *body, size_t length, int64_t run_ns)
+{
     duration_add(&call->route->stats.run, run_ns);
     call->worker = NULL;
     if (status != WIRE_STATUS_OK) {
@@ -110,12 +124,43 @@ void call_answer(struct call *call, uint32_t status, const char *body, size_t le
         fail(call, status_rows[status].outcome, status_rows[status].code, message);
         return;
     }
-    if (call->codec->encode(call, body, length, &error) < 0) {
-        call_error(call, OUTCOME_MODEL_ERROR, &error);
+    if (call->whole) {
+        struct parts *parts = call->whole->parts;
+        size_t part = call->part;
+
+        call_free(call);
+        parts_answered(parts, part, body, length);
         return;
     }
-    count(call, OUTCOME_OK);
-    call_free(call);
+    reply(call, body, length);
+}
+
+struct call *call_new_part(struct call *whole, const struct codec *codec, size_t number, char *text, size_t length)
+{
+    struct call *call = xnew0(struct call);
+
+    list_init(&call->link);
+    call->gateway = whole->gateway;
+    call->codec = codec;
+    call->endpoint = whole->endpoint;
+    endpoint_ref(call->endpoint);
+    call->route = whole->route;
+    route_ref(call->route);
+    call->whole = whole;
+    call->part = number;
+    call->kind = WIRE_PREDICT;
+    call->encoded = text;
+    call->encoded_length = length;
+    call->arrived_ns = clock_monotonic_ns();
+    call->deadline_ns = whole->deadline_ns;
+    call->has_trace = whole->has_trace;
+    memcpy(call->trace, whole->trace, sizeof(call->trace));
+    return call;
+}
+
+void call_parts_answered(struct call *call)
+{
+    reply(call, NULL, 0);
 }
 
 static void on_deadline(void *userdata)
@@ -224,5 +269,8 @@ void call_authorised(struct call *call)
         return;
     }
     call->gateway->auth_stats.reached_model++;
-    balance_enqueue(call->gateway, call);
+    if (call->parts)
+        parts_start(call->parts);
+    else
+        balance_enqueue(call->gateway, call);
 }

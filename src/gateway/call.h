@@ -18,12 +18,14 @@
 
 struct gateway;
 
-enum call_state { CALL_AUTHORISING, CALL_QUEUED, CALL_RUNNING };
+enum call_state { CALL_AUTHORISING, CALL_QUEUED, CALL_RUNNING, CALL_PARTED /* its parts run: parts.h */ };
+
+struct parts;
 
 struct call {
     struct list link; /* of the authorisation it waits for, or in route->queue */
     struct gateway *gateway;
-    struct loop_request *request; /* NULL: a shadow, nobody waits */
+    struct loop_request *request; /* NULL: a shadow or a part, nobody waits */
     const struct codec *codec;
     struct endpoint *endpoint; /* referenced */
     struct route *route;       /* referenced; NULL before routing */
@@ -35,6 +37,9 @@ struct call {
     char *encoded;             /* body for the worker where the codec made one; else the request's own */
     size_t encoded_length;
     void *codec_state;         /* between decode and encode */
+    struct parts *parts;       /* of a request that is several texts; else NULL */
+    struct call *whole;        /* of a part: the call that it is a part of; else NULL */
+    size_t part;               /* its number there */
     struct loop_source *deadline;
     int64_t arrived_ns, deadline_ns;
     int64_t queued_ns; /* since when it waits for a replica, on routes that are measured; 0: it did not */
@@ -56,3 +61,7 @@ void call_start(struct gateway *gateway, struct loop_request *request, const str
                 struct endpoint *endpoint, const char *version);
 /* Continues after the token was looked at. */
 void call_authorised(struct call *call);
+/* A call for one text of `whole`, with its route and deadline; takes the text. */
+struct call *call_new_part(struct call *whole, const struct codec *codec, size_t number, char *text, size_t length);
+/* All parts are answered: replies. Frees the call. */
+void call_parts_answered(struct call *call);

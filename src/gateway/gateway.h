@@ -4,7 +4,8 @@
  *     gateway.c   life cycle: sockets, start, drain      listener.c  HTTP: which call is it, is it allowed
  *     route.c     endpoints, versions, replicas          call.c      one request from arrival to answer
  *     auth.c      tokens; cache.c remembers them         balance.c   queues, and who runs what
- *     oip.c, predict.c  protocols                        worker.c    one connected worker; ring.c its memory
+ *     predict.c, oip.c, tfs.c, mlflow.c  protocols       worker.c    one connected worker; ring.c its memory
+ *     tensors.c, instances.c  their values               parts.c     one request that is several
  *     control.c   the daemon's orders                    stats.c     counters
  *     load.c      how loaded each route is, for scaling
  *

@@ -22,14 +22,19 @@ struct target {
 
 typedef void (*answer_fn)(struct gateway *gateway, struct loop_request *request, const struct target *target);
 
-/*
- * One row for each call. Paths with "{m}" take the endpoint's name, which may hold '/', and for the v2 protocol
- * an optional "/versions/{v}" before `suffix`. A row has a codec (then the request becomes a call) or an answer.
- */
+/* Where the endpoint's name stands. */
+enum naming {
+    NAMING_NONE,
+    NAMING_PATH,     /* between prefix and suffix; it may hold '/' */
+    NAMING_VERSIONS, /* the same, with an optional "/versions/{v}" behind it */
+    NAMING_SOLE,     /* in the header Slipway-Endpoint or the query; not needed where there is one endpoint only */
+};
+
+/* One row for each call. A row has a codec (then the request becomes a call) or an answer. */
 struct surface {
     const char *method;
-    const char *prefix; /* the whole path where takes_model is false */
-    bool takes_model;
+    const char *prefix; /* the whole path where the name is not in it */
+    enum naming naming;
     const char *suffix;
     const struct codec *codec;
     answer_fn answer;
@@ -156,24 +161,32 @@ static void answer_load(struct gateway *gateway, struct loop_request *request, c
 }
 
 static const struct surface surfaces[] = {
-    {"POST", "/predict/", true, "", .codec = &predict_codec},
-    {"POST", "/v2/models/", true, "/infer", .codec = &oip_codec},
-    {"GET", "/v2/models/", true, "/ready", .answer = answer_model_ready},
-    {"GET", "/v2/models/", true, "/stats", .codec = &oip_stats_codec},
-    {"GET", "/v2/models/", true, "/config", .codec = &oip_config_codec},
-    {"GET", "/v2/models/", true, "", .codec = &oip_metadata_codec},
+    {"POST", "/predict/", NAMING_PATH, "", .codec = &predict_codec},
+    {"POST", "/v2/models/", NAMING_VERSIONS, "/infer", .codec = &oip_codec},
+    {"GET", "/v2/models/", NAMING_VERSIONS, "/ready", .answer = answer_model_ready},
+    {"GET", "/v2/models/", NAMING_VERSIONS, "/stats", .codec = &oip_stats_codec},
+    {"GET", "/v2/models/", NAMING_VERSIONS, "/config", .codec = &oip_config_codec},
+    {"GET", "/v2/models/", NAMING_VERSIONS, "", .codec = &oip_metadata_codec},
     {"POST", "/v2/repository/index", .answer = answer_index},
-    {"POST", "/v2/repository/models/", true, "/load", .answer = answer_load},
-    {"POST", "/v2/repository/models/", true, "/unload", .answer = answer_load},
+    {"POST", "/v2/repository/models/", NAMING_PATH, "/load", .answer = answer_load},
+    {"POST", "/v2/repository/models/", NAMING_PATH, "/unload", .answer = answer_load},
     {"GET", "/v2", .answer = answer_server},
     {"GET", "/v2/", .answer = answer_server},
     {"GET", "/v2/health/live", .answer = answer_live},
     {"GET", "/v2/health/ready", .answer = answer_ready},
+    {"POST", "/v1/models/", NAMING_VERSIONS, ":predict", .codec = &tfs_codec},
+    {"GET", "/v1/models/", NAMING_VERSIONS, "", .codec = &tfs_status_codec},
+    {"POST", "/invocations", NAMING_SOLE, .codec = &mlflow_codec},
     {"GET", "/health", .answer = answer_health},
     {"GET", "/ping", .answer = answer_ping},
     {"GET", "/version", .answer = answer_version},
     {"GET", "/metrics", .answer = answer_metrics},
 };
+
+static bool names_in_path(const struct surface *surface)
+{
+    return surface->naming == NAMING_PATH || surface->naming == NAMING_VERSIONS;
+}
 
 static bool ends_with(const char *text, size_t length, const char *suffix)
 {
@@ -213,13 +226,32 @@ static bool path_matches(const struct surface *surface, const char *path)
 {
     size_t n = strlen(surface->prefix), length = strlen(path);
 
-    if (!surface->takes_model)
+    if (!names_in_path(surface))
         return !strcmp(path, surface->prefix);
     return length > n && !strncmp(path, surface->prefix, n) && ends_with(path, length, surface->suffix);
 }
 
+static void take_query_version(struct loop_request *request, struct target *target)
+{
+    if (!target->version && loop_request_query(request, "version"))
+        target->version = xstrdup(loop_request_query(request, "version"));
+}
+
+/* Without a name it is the only endpoint that there is. Where there is no such, model stays NULL. */
+static void take_sole(const struct gateway *gateway, struct loop_request *request, struct target *target)
+{
+    const char *name = loop_request_header(request, "Slipway-Endpoint");
+    struct map_iterator it = {0};
+
+    if (!name)
+        name = loop_request_query(request, "endpoint");
+    if (!name && map_count(&gateway->routes.endpoints) == 1 && map_next(&gateway->routes.endpoints, &it))
+        name = it.key;
+    target->model = xstrdup_null(name);
+}
+
 /* 0, or the status of the refusal. */
-static int find_target(struct loop_request *request, struct target *target)
+static int find_target(const struct gateway *gateway, struct loop_request *request, struct target *target)
 {
     const char *path = loop_request_path(request), *method = loop_request_method(request);
     bool known = false;
@@ -233,32 +265,49 @@ static int find_target(struct loop_request *request, struct target *target)
     }
     if (!target->surface)
         return known ? 405 : 404;
-    if (target->surface->takes_model) {
+    if (target->surface->naming == NAMING_SOLE)
+        take_sole(gateway, request, target);
+    if (names_in_path(target->surface)) {
         size_t begin = strlen(target->surface->prefix), end = strlen(path) - strlen(target->surface->suffix);
 
-        if (begin >= end || !take_model(path + begin, end - begin, target->surface->codec != &predict_codec, target))
+        if (begin >= end || !take_model(path + begin, end - begin, target->surface->naming == NAMING_VERSIONS, target))
             return 404;
-        if (!target->version && loop_request_query(request, "version"))
-            target->version = xstrdup(loop_request_query(request, "version"));
     }
+    take_query_version(request, target);
     return 0;
 }
 
 static void refuse(struct loop_request *request, int status, enum error_code code, const char *message)
 {
-    const struct codec *codec = !strncmp(loop_request_path(request), "/v2", 3) ? &oip_codec : &predict_codec;
+    static const struct {
+        const char *prefix;
+        const struct codec *codec;
+    } rows[] = {{"/v2", &oip_codec}, {"/v1", &tfs_codec}, {"/invocations", &mlflow_codec}, {"", &predict_codec}};
+    const char *path = loop_request_path(request);
+    size_t i = 0;
 
-    codec->fail(request, status, code, message);
+    while (strncmp(path, rows[i].prefix, strlen(rows[i].prefix)) != 0)
+        i++;
+    rows[i].codec->fail(request, status, code, message);
 }
 
 static struct endpoint *find_endpoint(struct gateway *gateway, struct loop_request *request,
                                       const struct target *target)
 {
-    struct endpoint *endpoint = routes_find(&gateway->routes, target->model);
+    struct endpoint *endpoint = target->model ? routes_find(&gateway->routes, target->model) : NULL;
     cleanup_free char *message = NULL;
 
     if (endpoint)
         return endpoint;
+    if (!target->model && map_count(&gateway->routes.endpoints) > 0) {
+        refuse(request, 400, ERROR_INVALID,
+               "there are several endpoints: name one in the header Slipway-Endpoint or in the query, ?endpoint=NAME");
+        return NULL;
+    }
+    if (!target->model) {
+        refuse(request, 404, ERROR_NOT_FOUND, "there is no endpoint");
+        return NULL;
+    }
     message = xasprintf("there is no endpoint %.100s", target->model);
     refuse(request, 404, ERROR_NOT_FOUND, message);
     return NULL;
@@ -280,7 +329,7 @@ static uint64_t on_head(void *context, struct loop_request *request)
 {
     CLEANUP(target_release) struct target target = {0};
     struct gateway *gateway = context;
-    int status = find_target(request, &target);
+    int status = find_target(gateway, request, &target);
     struct endpoint *endpoint;
 
     if (status) {
@@ -307,7 +356,7 @@ static void on_request(void *context, struct loop_request *request)
 {
     CLEANUP(target_release) struct target target = {0};
     struct gateway *gateway = context;
-    int status = find_target(request, &target);
+    int status = find_target(gateway, request, &target);
     struct endpoint *endpoint;
 
     if (status) {

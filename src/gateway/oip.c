@@ -3,14 +3,14 @@
  * configuration of a model. Sources: kserve/open-inference-protocol (inference_rest.md), and the binary
  * tensor, statistics and model configuration extensions of the Triton server.
  */
-#include <math.h>
 #include <string.h>
 #include "format/deflate.h"
-#include "format/frame.h"
 #include "format/wire.h"
 #include "gateway/call.h"
 #include "gateway/codec.h"
+#include "gateway/content.h"
 #include "gateway/oip.h"
+#include "gateway/tensors.h"
 #include "util/json.h"
 #include "util/limits.h"
 #include "util/parse.h"
@@ -46,93 +46,7 @@ void oip_fail(struct loop_request *request, int status, enum error_code code, co
 
 /* -- JSON to tensors -- */
 
-struct input {
-    const char *name;
-    int type;
-    int64_t shape[FRAME_RANK];
-    uint32_t rank;
-    int64_t elements;
-};
-
-/* One element at the end of the frame; false if the value does not fit the type. */
-static bool add_integer(struct strbuf *frame, int type, const json_t *value)
-{
-    json_int_t v = json_integer_value(value);
-    size_t size = frame_type_size((uint32_t)type);
-    bool is_signed = type >= FRAME_INT8;
-
-    if (type == FRAME_BOOL) {
-        uint8_t b = json_is_boolean(value) ? json_is_true(value) : v != 0;
-
-        strbuf_add(frame, &b, 1);
-        return json_is_boolean(value) || (json_is_integer(value) && (v == 0 || v == 1));
-    }
-    if (!json_is_integer(value) || (!is_signed && v < 0))
-        return false;
-    if (size < 8 && (is_signed ? v < -(INT64_C(1) << (size * 8 - 1)) || v >= INT64_C(1) << (size * 8 - 1)
-                               : v >= INT64_C(1) << (size * 8)))
-        return false;
-    strbuf_add(frame, &v, size); /* little-endian */
-    return true;
-}
-
-static bool add_number(struct strbuf *frame, int type, const json_t *value)
-{
-    double v = json_number_value(value);
-    float f = (float)v;
-
-    if (!json_is_number(value))
-        return false;
-    if (type == FRAME_FP32)
-        strbuf_add(frame, &f, sizeof(f));
-    else
-        strbuf_add(frame, &v, sizeof(v));
-    return type == FRAME_FP64 || isfinite(f);
-}
-
-static bool add_text(struct strbuf *frame, const json_t *value)
-{
-    uint32_t n = (uint32_t)json_string_length(value);
-
-    if (!json_is_string(value))
-        return false;
-    strbuf_add(frame, &n, sizeof(n));
-    strbuf_add(frame, json_string_value(value), n);
-    return true;
-}
-
-static int add_values(struct strbuf *frame, const struct input *input, const json_t *value, int64_t *left,
-                      struct error *error)
-{
-    json_t *item;
-    bool fits;
-    size_t i;
-
-    if (json_is_array(value)) {
-        json_array_foreach(value, i, item) {
-            if (add_values(frame, input, item, left, error) < 0)
-                return -1;
-        }
-        return 0;
-    }
-    if (--*left < 0)
-        return error_set(error, ERROR_INVALID, "input '%s' has more data than its shape", input->name);
-    if (input->type == FRAME_BYTES)
-        fits = add_text(frame, value);
-    else if (input->type == FRAME_FP32 || input->type == FRAME_FP64)
-        fits = add_number(frame, input->type, value);
-    else
-        fits = add_integer(frame, input->type, value);
-    if (!fits) {
-        cleanup_free char *text = json_text(value);
-
-        return error_set(error, ERROR_INVALID, "input '%s': %.40s is not a value of type %s", input->name, text,
-                         frame_type_name((uint32_t)input->type));
-    }
-    return 0;
-}
-
-static int read_input(const json_t *item, struct input *input, struct error *error)
+static int read_input(const json_t *item, struct tensor_spec *input, struct error *error)
 {
     const char *type = json_string_value(json_object_get(item, "datatype"));
     const json_t *shape = json_object_get(item, "shape");
@@ -172,8 +86,7 @@ static int add_input(struct strbuf *frame, uint32_t index, const json_t *item, s
 {
     const json_t *size = json_object_get(json_object_get(item, "parameters"), "binary_data_size");
     const json_t *data = json_object_get(item, "data");
-    struct input input;
-    int64_t left;
+    struct tensor_spec input;
 
     if (read_input(item, &input, error) < 0)
         return -1;
@@ -191,11 +104,8 @@ static int add_input(struct strbuf *frame, uint32_t index, const json_t *item, s
             return error_set(error, ERROR_INVALID, "input '%s' has no 'data'", input.name);
         if (input.type == FRAME_FP16)
             return error_set(error, ERROR_INVALID, "input '%s': FP16 can only be sent in binary form", input.name);
-        left = input.elements;
-        if (add_values(frame, &input, data, &left, error) < 0)
+        if (tensor_add_flat(frame, &input, data, error) < 0)
             return -1;
-        if (left)
-            return error_set(error, ERROR_INVALID, "input '%s' has fewer data than its shape", input.name);
     }
     frame_end_entry(frame, index);
     return 0;
@@ -297,82 +207,14 @@ static int decode_plain(struct call *call, const char *body, size_t length, stru
 /* The header counts bytes of the unpacked body. */
 static int decode(struct call *call, const char *body, size_t length, struct error *error)
 {
-    const char *encoding = loop_request_header(call->request, "Content-Encoding");
-    int form = encoding ? deflate_form_parse(encoding) : DEFLATE_NONE;
-    cleanup_free char *plain = NULL;
-    size_t n;
+    cleanup_free char *owned = NULL;
 
-    if (form < 0)
-        return error_set(error, ERROR_INVALID, "Content-Encoding %.40s is not spoken here", encoding);
-    if (form == DEFLATE_NONE)
-        return decode_plain(call, body, length, error);
-    if (deflate_unpack(body, length, (size_t)call->endpoint->body_limit, &plain, &n, error) < 0)
+    if (content_unpack(call, body, length, &owned, &body, &length, error) < 0)
         return -1;
-    return decode_plain(call, plain, n, error);
+    return decode_plain(call, body, length, error);
 }
 
 /* -- tensors to JSON -- */
-
-static json_t *read_value(uint32_t type, const char *data)
-{
-    union {
-        uint8_t u8;
-        uint16_t u16;
-        uint32_t u32;
-        uint64_t u64;
-        int8_t i8;
-        int16_t i16;
-        int32_t i32;
-        int64_t i64;
-        float f32;
-        double f64;
-    } v;
-
-    memcpy(&v, data, frame_type_size(type));
-    switch (type) {
-    case FRAME_BOOL: return json_boolean(v.u8);
-    case FRAME_UINT8: return json_integer(v.u8);
-    case FRAME_UINT16: return json_integer(v.u16);
-    case FRAME_UINT32: return json_integer(v.u32);
-    case FRAME_UINT64: return v.u64 <= INT64_MAX ? json_integer((json_int_t)v.u64) : NULL;
-    case FRAME_INT8: return json_integer(v.i8);
-    case FRAME_INT16: return json_integer(v.i16);
-    case FRAME_INT32: return json_integer(v.i32);
-    case FRAME_INT64: return json_integer(v.i64);
-    case FRAME_FP32: return json_real((double)v.f32); /* NULL for NaN and infinities */
-    case FRAME_FP64: return json_real(v.f64);
-    default: return NULL;
-    }
-}
-
-static json_t *values_of(const char *frame, const struct frame_entry *entry, struct error *error)
-{
-    cleanup_json json_t *values = json_array();
-    const char *at = frame + entry->offset, *end = at + entry->length;
-
-    while (at < end) {
-        size_t size = frame_type_size(entry->type);
-        json_t *value;
-
-        if (entry->type == FRAME_BYTES) {
-            uint32_t n;
-
-            memcpy(&n, at, sizeof(n));
-            value = json_stringn(at + sizeof(n), n);
-            size = sizeof(n) + n;
-        } else {
-            value = read_value(entry->type, at);
-        }
-        if (!value) {
-            error_set(error, ERROR_INTERNAL,
-                      "output '%s' has a value that JSON cannot express; ask for it in binary form", entry->name);
-            return NULL;
-        }
-        json_array_append_new(values, value);
-        at += size;
-    }
-    return steal_ptr(values);
-}
 
 static json_t *describe_output(const struct frame_entry *entry)
 {
@@ -394,7 +236,7 @@ static int add_output(json_t *outputs, struct strbuf *tail, const char *frame, c
         json_object_set_new(output, "parameters", json_build("{s:I}", "binary_data_size", (json_int_t)entry->length));
         strbuf_add(tail, frame + entry->offset, entry->length);
     } else {
-        values = values_of(frame, entry, error);
+        values = tensor_values(frame, entry, error);
         if (!values)
             return -1;
         json_object_set_new(output, "data", values);

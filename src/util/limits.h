@@ -90,3 +90,6 @@
 #define LIMIT_LOAD_WINDOW_MIN_MS  100 /* milliseconds over which the gateway measures a route's load: twice the time */
 #define LIMIT_LOAD_WINDOW_MAX_MS  1000 /* that requests may wait, within these bounds */
 #define LIMIT_TOKEN_CACHE         100000 /* tokens the gateway remembers */
+
+/* -- serving: protocols and tokens -- */
+#define LIMIT_PREDICT_INSTANCES 10000 /* instances of one request to a model that takes text */

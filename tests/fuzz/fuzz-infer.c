@@ -1,12 +1,14 @@
 /*
- * The Open Inference Protocol in both directions. The input is a request's body (its first byte: whether and
- * where a binary part begins; then its length, and whether it is packed and the answer may be) and behind it what a
- * worker answers; without an answer the worker gives back what it was given, which must then be sound.
+ * The protocols that carry tensors, in both directions. The input is a request's body (its first byte: whether and
+ * where a binary part begins; then its length, whether it is packed and the answer may be, and which protocol it is)
+ * and behind it what a worker answers; without an answer the worker gives back what it was given, which must then be
+ * sound.
  */
 #include "fuzz-socket.h"
 #include "format/frame.h"
 #include "gateway/call.h"
 #include "gateway/codec.h"
+#include "gateway/parts.h"
 #include "util/limits.h"
 #include "util/strbuf.h"
 
@@ -45,27 +47,32 @@ static void on_request(void *context, struct loop_request *request)
     cleanup_error struct error error = ERROR_INIT;
     cleanup_free char *echo = NULL;
     struct fixture *fixture = context;
-    struct call call = {.request = request, .codec = &oip_codec, .endpoint = &fixture->endpoint};
+    const char *protocol = loop_request_header(request, "Protocol");
+    const struct codec *codec = !protocol ? &oip_codec : !strcmp(protocol, "tfs") ? &tfs_codec : &mlflow_codec;
+    struct call call = {.request = request, .codec = codec, .endpoint = &fixture->endpoint};
     const char *body;
     size_t length;
     int r;
 
     call.route = &fixture->routes[!strcmp(loop_request_path(request), "/signature")];
     body = loop_request_body(request, &length);
-    r = oip_codec.decode(&call, body, length, &error);
-    if (r == 0) {
+    r = codec->decode(&call, body, length, &error);
+    if (r == 0 && call.parts) {
+        r = error_set(&error, ERROR_UNAVAILABLE, "nobody runs the parts");
+    } else if (r == 0) {
         if (frame_check(call.encoded, call.encoded_length, NULL) < 0)
             abort();
         walk(call.encoded, call.encoded_length);
         if (!fixture->answer_length)
-            r = oip_codec.encode(&call, call.encoded, call.encoded_length, &error);
+            r = codec->encode(&call, call.encoded, call.encoded_length, &error);
         else
-            r = oip_codec.encode(&call, (const char *)fixture->answer, fixture->answer_length, &error);
+            r = codec->encode(&call, (const char *)fixture->answer, fixture->answer_length, &error);
     }
     if (r < 0)
-        oip_codec.fail(request, 400, error.code, error.message);
-    if (call.codec_state)
-        oip_codec.release(&call);
+        codec->fail(request, 400, error.code, error.message);
+    if (codec->release)
+        codec->release(&call);
+    parts_free(call.parts);
     free(call.encoded);
 }
 
@@ -114,6 +121,8 @@ static void send_request(struct fixture *fixture, unsigned mode, const uint8_t *
     if (mode & 2)
         strbuf_addf(&text, "Inference-Header-Content-Length: %zu\r\n", (mode >> 2 & 63) * length / 63);
     strbuf_adds(&text, mode & 0x1000 ? "Content-Encoding: gzip\r\n" : "");
+    strbuf_adds(&text, mode & 0x8000 ? "Protocol: mlflow\r\n" : mode & 0x4000 ? "Protocol: tfs\r\n" : "");
+    strbuf_adds(&text, (mode & 0xc000) == 0xc000 ? "Content-Type: text/csv\r\n" : "");
     strbuf_adds(&text, mode & 0x2000 ? "Accept-Encoding: deflate, gzip;q=0\r\n\r\n" : "\r\n");
     strbuf_add(&text, body, length);
     fuzz_send(fixture->loop, fd, (const uint8_t *)text.data, text.length);
