@@ -4,6 +4,7 @@
 #include "gateway/call.h"
 #include "gateway/gateway.h"
 #include "gateway/parts.h"
+#include "gateway/shadow.h"
 #include "http/router.h"
 #include "util/clock.h"
 #include "util/hash.h"
@@ -53,6 +54,8 @@ static void fail(struct call *call, enum outcome outcome, enum error_code code, 
         if (code == ERROR_UNAUTHENTICATED)
             loop_request_add_header(call->request, "WWW-Authenticate", "Bearer");
         call->codec->fail(call->request, status, code, message);
+    } else {
+        shadow_failed(call, outcome, message);
     }
     if (call->whole)
         parts_failed(call->whole->parts, call->part, outcome, code, message);
@@ -105,12 +108,16 @@ static char *printable(const char *body, size_t length)
 static void reply(struct call *call, const char *body, size_t length)
 {
     cleanup_error struct error error = ERROR_INIT;
+    struct shadow_plan plan;
 
+    shadow_plan(call, &plan);
     if (call->codec->encode(call, body, length, &error) < 0) {
+        shadow_discard(&plan);
         call_error(call, OUTCOME_MODEL_ERROR, &error);
         return;
     }
     count(call, OUTCOME_OK);
+    shadow_begin(call, &plan, body, length);
     call_free(call);
 }
 
@@ -127,7 +134,10 @@ void call_answer(struct call *call, uint32_t status, const char *body, size_t le
     if (call->whole) {
         struct parts *parts = call->whole->parts;
         size_t part = call->part;
+        struct shadow_plan plan;
 
+        shadow_plan(call, &plan);
+        shadow_begin(call, &plan, body, length);
         call_free(call);
         parts_answered(parts, part, body, length);
         return;
@@ -229,6 +239,25 @@ void call_start(struct gateway *gateway, struct loop_request *request, const str
         call_authorised(call);
     else
         bearer_check(gateway->auth, call);
+}
+
+struct call *call_copy(const struct call *call, struct route *route, const struct codec *codec)
+{
+    struct call *copy = xnew0(struct call);
+    int64_t timeout_ns = call->endpoint->timeout_ms * NS_PER_MS;
+
+    list_init(&copy->link);
+    copy->gateway = call->gateway;
+    copy->codec = codec;
+    copy->kind = call->kind;
+    copy->endpoint = call->endpoint;
+    endpoint_ref(copy->endpoint);
+    copy->route = route;
+    route_ref(route);
+    copy->arrived_ns = clock_monotonic_ns();
+    copy->deadline_ns = copy->arrived_ns + timeout_ns;
+    copy->deadline = loop_add_timer(call->gateway->loop, timeout_ns, on_deadline, copy);
+    return copy;
 }
 
 static int choose_route(struct call *call, struct error *error)

@@ -25,7 +25,7 @@ struct parts;
 struct call {
     struct list link; /* of the authorisation it waits for, or in route->queue */
     struct gateway *gateway;
-    struct loop_request *request; /* NULL: a shadow or a part, nobody waits */
+    struct loop_request *request; /* NULL: a copy for a shadow or a part, nobody waits */
     const struct codec *codec;
     struct endpoint *endpoint; /* referenced */
     struct route *route;       /* referenced; NULL before routing */
@@ -59,6 +59,9 @@ void call_cancel(struct call *call);
 /* Takes an inference request that arrived (its body is there) on. */
 void call_start(struct gateway *gateway, struct loop_request *request, const struct codec *codec,
                 struct endpoint *endpoint, const char *version);
+/* A call to another route of the endpoint that nobody waits for. What it asks (`encoded`, never NULL) and the codec's
+ * state are the caller's to set before it is enqueued. */
+struct call *call_copy(const struct call *call, struct route *route, const struct codec *codec);
 /* Continues after the token was looked at. */
 void call_authorised(struct call *call);
 /* A call for one text of `whole`, with its route and deadline; takes the text. */

@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include "gateway/control.h"
 #include "gateway/gateway.h"
+#include "gateway/shadow.h"
 #include "util/clock.h"
 #include "util/json.h"
 #include "util/limits.h"
@@ -133,7 +134,19 @@ static json_t *describe_replica(const struct replica *replica)
     return value;
 }
 
-static json_t *describe_route(const struct route *route)
+/* Counts by slots where the caller will subtract what it saw before, else what they mean. */
+static json_t *describe_durations(const struct duration_stats *stats, bool detail)
+{
+    json_t *value = json_build("{s:I}", "count", (json_int_t)stats->count);
+
+    if (detail)
+        json_object_set_new(value, "slots", durations_to_json(&stats->fine));
+    json_set_number(value, "p50_ms", durations_quantile_ms(&stats->fine, 0.5));
+    json_set_number(value, "p99_ms", durations_quantile_ms(&stats->fine, 0.99));
+    return value;
+}
+
+static json_t *describe_route(const struct route *route, bool detail)
 {
     json_t *value = json_object(), *replicas = json_array(), *outcomes = json_object();
     const struct replica *replica;
@@ -154,6 +167,9 @@ static json_t *describe_route(const struct route *route)
     json_set_int(value, "requests", (int64_t)requests);
     json_set_int(value, "errors", (int64_t)(requests - route->stats.outcomes[OUTCOME_OK]));
     json_object_set_new(value, "outcomes", outcomes);
+    json_object_set_new(value, "latency", describe_durations(&route->stats.latency, detail));
+    json_object_set_new(value, "queue_time", describe_durations(&route->stats.queue, detail));
+    json_object_set_new(value, "shadow", shadow_describe(route));
     json_object_set_new(value, "replicas", replicas);
     return value;
 }
@@ -176,6 +192,7 @@ static json_t *describe_auth(const struct auth_stats *stats)
 static int op_status(struct control *control, const json_t *request, json_t *reply, struct error *error)
 {
     struct gateway *gateway = control->gateway;
+    bool detail = json_is_true(json_object_get(request, "detail"));
     struct map_iterator it = {0};
     json_t *endpoints = json_array();
 
@@ -185,11 +202,13 @@ static int op_status(struct control *control, const json_t *request, json_t *rep
         json_t *routes = json_array();
 
         list_for_each(route, &endpoint->routes, link)
-            json_array_append_new(routes, describe_route(route));
+            json_array_append_new(routes, describe_route(route, detail));
         json_array_append_new(endpoints, json_build("{s:s, s:b, s:I, s:o}", "name", endpoint->name, "ready",
                                                     endpoint_is_ready(endpoint), "requests",
                                                     (json_int_t)endpoint->stats.requests, "routes", routes));
     }
+    json_set_string(reply, "instance", gateway->instance);
+    json_set_time_ms(reply, "started_at", gateway->started_ms);
     json_object_set_new(reply, "endpoints", endpoints);
     json_object_set_new(reply, "auth", describe_auth(&gateway->auth_stats));
     json_set_int(reply, "connections", (int64_t)loop_server_connections(gateway->server));
@@ -206,6 +225,24 @@ static int op_revoke(struct control *control, const json_t *request, json_t *rep
     return 0;
 }
 
+static int op_compare(struct control *control, const json_t *request, json_t *reply, struct error *error)
+{
+    const char *name = json_string_value(json_object_get(request, "endpoint"));
+    const struct endpoint *endpoint = name ? routes_find(&control->gateway->routes, name) : NULL;
+    json_t *shadows = json_array();
+    const struct route *route;
+
+    if (!endpoint)
+        return error_set(error, ERROR_NOT_FOUND, "there is no such endpoint");
+    list_for_each(route, &endpoint->routes, link) {
+        if (route->shadow)
+            json_array_append_new(shadows, json_build("{s:s, s:o, s:o}", "version", route->version, "shadow",
+                                                      shadow_describe(route), "samples", shadow_samples(route)));
+    }
+    json_object_set_new(reply, "shadows", shadows);
+    return 0;
+}
+
 /* The daemon keeps a copy of the listening socket: it hands it to our successor. */
 static int op_listener(struct control *control, const json_t *request, json_t *reply, struct error *error)
 {
@@ -219,7 +256,7 @@ static const struct {
     op_fn fn;
 } ops[] = {
     {"listener", op_listener}, {"configure", op_configure}, {"status", op_status},
-    {"revoke", op_revoke},     {"flush", op_revoke},
+    {"revoke", op_revoke},     {"flush", op_revoke},        {"compare", op_compare},
 };
 
 static int run_op(struct control *control, const json_t *request, json_t *reply, struct error *error)

@@ -13,8 +13,8 @@
  *
  * configure carries the whole desired state and is idempotent. It is taken whole or, when anything in it is
  * wrong, not at all; requests that are running or waiting keep the version that they were routed to. A route
- * may be given before any of its replicas is connected; its requests then wait in its queue until one is
- * ready, or their deadline.
+ * may be given before any of its replicas is connected; its requests then go to another route with weight that has
+ * one, else they wait in its queue until one is ready, or their deadline.
  *
  *     {"name":"digits",             name in the URL, unique
  *      "project":"default",         tokens of another project are refused
@@ -23,12 +23,17 @@
  *      "queue":256,                 requests that may wait, per version; beyond: 503 with Retry-After
  *      "public":false,              true: no token is looked at
  *      "body_limit":67108864,       bytes; optional
- *      "sticky":"X-User",           optional: requests with equal values of this header get the same version
+ *      "sticky":"X-User",           optional: requests with equal values of this header get the same version, also
+ *                                   while its share grows
  *      "rate":{"per_second":50,"burst":100},   optional: requests of one token; beyond: 429 with Retry-After
  *      "routes":[
  *        {"version":"7","code_weights":"3.5",
  *         "weight":100,             share of the traffic, relative to the sum; 0: only by explicit version
- *         "shadow":false,           optional; true: no traffic by weight, whatever the weight says
+ *         "shadow":false,           optional; true: no traffic by weight, whatever the weight says, but copies of
+ *                                   requests (shadow.h); one of an endpoint's
+ *         "sample":1,               of a shadow: the part of the requests that is copied
+ *         "tolerance":0,            of a shadow: the difference of numbers that is none
+ *         "against":"7",            of a shadow, optional: only requests that this version answered
  *         "platform":"python",      optional; as the metadata call shows it
  *         "inputs":[{"name","datatype","shape"}],"outputs":[…],     optional: the signature
  *         "concurrency":1,          optional: requests that a replica may run at once
@@ -55,10 +60,15 @@
  *        "requests":40,"ready":1,"busy":1.0,"idle_ms":0}
  *     ← {"event":"cold_start","endpoint":"digits","version":"7","ms":140,"waited":3}   its first replica is ready
  *
- * status, per endpoint: {"name","routes":[{"version","weight","ready":true,"queued":n,"running":n,
- * "requests":n,"errors":n,"replicas":[{"id","state","pid","running":n,"requests":n,"errors":n,"bad_answers":n}]}]};
- * "auth": the flows {"requests","no_token","bad_token","forbidden","cache_hits","introspections",
- * "introspection_failures","reached_model"}.
+ * status: "instance" and "started_at" of the gateway, whose counters begin at 0; per endpoint {"name","routes":[{
+ * "version","weight","ready":true,"queued":n,"running":n,"requests":n,"errors":n,"outcomes":{…},"latency":{"count",
+ * "p50_ms","p99_ms"},"queue_time":{…},"shadow":null|{…},"replicas":[{"id","state","pid","running":n,"requests":n,
+ * "errors":n,"bad_answers":n}]}]}; "auth": the flows {"requests","no_token","bad_token","forbidden","cache_hits",
+ * "introspections","introspection_failures","reached_model"}. With "detail":true latency and queue_time have the
+ * "slots" of util/durations.h, too.
+ *
+ * compare {"endpoint":"digits"} answers {"shadows":[{"version","shadow":{…},"samples":[…]}]}: answers of shadows that
+ * differed from the live one's, with the request (shadow.h).
  *
  * listener answers {"attached":true} and attaches (SCM_RIGHTS) a copy of the first listening socket.
  *

@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "gateway/call.h"
 #include "gateway/gateway.h"
+#include "gateway/shadow.h"
 #include "gateway/listener.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -97,6 +98,7 @@ static int drop_privileges(uid_t user, const char *directory, struct error *erro
 static void close_all(struct gateway *gateway)
 {
     loop_server_free(gateway->server);
+    shadows_close(gateway);
     gateway->workers = workers_close(gateway->workers);
     gateway->auth = bearer_free(gateway->auth);
     routes_release(&gateway->routes);
@@ -112,6 +114,9 @@ int gateway_run(const struct gateway_options *options, struct error *error)
     signal(SIGPIPE, SIG_IGN);
     raise_file_limit();
     routes_init(&gateway.routes);
+    list_init(&gateway.copies);
+    id_new(gateway.instance);
+    gateway.started_ms = clock_wall_ms();
     loop_add_signal(gateway.loop, SIGTERM, on_stop_signal, &gateway);
     loop_add_signal(gateway.loop, SIGINT, on_stop_signal, &gateway);
     result = open_all(&gateway, error);

@@ -6,6 +6,7 @@
  *     auth.c      tokens; cache.c remembers them         balance.c   queues, and who runs what
  *     predict.c, oip.c, tfs.c, mlflow.c  protocols       worker.c    one connected worker; ring.c its memory
  *     tensors.c, instances.c  their values               parts.c     one request that is several
+ *     shadow.c    copies of requests, compared           difference.c  two answers
  *     control.c   the daemon's orders                    stats.c     counters
  *     load.c      how loaded each route is, for scaling
  *
@@ -21,6 +22,7 @@
 #include "gateway/stats.h"
 #include "gateway/worker.h"
 #include "http/server-loop.h"
+#include "util/hash.h"
 #include "util/loop.h"
 
 struct gateway_options {
@@ -47,6 +49,10 @@ struct gateway {
     struct auth_stats auth_stats;
     struct control *control;
     struct workers *workers;
+    struct list copies;  /* requests that run on shadows: shadow.c */
+    size_t copied_bytes; /* of all of them */
+    char instance[ID_SIZE]; /* counters of another one begin at 0 */
+    int64_t started_ms;     /* wall clock */
     bool draining;
     int64_t drain_until_ns;
 };

@@ -1,8 +1,10 @@
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 #include "gateway/balance.h"
 #include "gateway/gateway.h"
 #include "gateway/route.h"
+#include "gateway/shadow.h"
 #include "util/hash.h"
 #include "util/limits.h"
 #include "util/schema.h"
@@ -27,6 +29,9 @@ static const struct schema_field route_fields[] = {
     {"code_weights", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_NAME},
     {"weight", SCHEMA_NUMBER, .min = 0, .max = 1e9},
     {"shadow", SCHEMA_BOOLEAN},
+    {"sample", SCHEMA_NUMBER, .min = 0, .max = 1},
+    {"tolerance", SCHEMA_NUMBER, .min = 0, .max = 1e300},
+    {"against", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_NAME},
     {"platform", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 200},
     {"inputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
     {"outputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
@@ -110,6 +115,7 @@ void route_unref(struct route *route)
     free(route->version);
     free(route->code_weights);
     free(route->platform);
+    shadow_free(route->shadow);
     json_decref(route->inputs);
     json_decref(route->outputs);
     free(route);
@@ -169,6 +175,7 @@ int routes_check(const json_t *configuration, struct error *error)
     json_array_foreach(json_object_get(configuration, "endpoints"), i, endpoint) {
         cleanup_map struct map versions = MAP_INIT(NULL);
         const char *name = json_get_string(endpoint, "name", NULL);
+        int shadows = 0;
 
         if (map_get(&names, name))
             return error_set(error, ERROR_INVALID, "endpoint %s is there twice", name);
@@ -179,6 +186,9 @@ int routes_check(const json_t *configuration, struct error *error)
             if (map_get(&versions, version))
                 return error_set(error, ERROR_INVALID, "endpoint %s has two routes to version %s", name, version);
             map_put(&versions, version, route);
+            shadows += json_get_bool(route, "shadow", false);
+            if (shadows > 1)
+                return error_set(error, ERROR_INVALID, "endpoint %s has two shadows", name);
             json_array_foreach(json_object_get(route, "replicas"), k, replica) {
                 const char *id = json_get_string(replica, "id", NULL);
 
@@ -278,6 +288,7 @@ static void apply_route(struct endpoint *endpoint, struct gateway *gateway, cons
     set_json(&route->outputs, json_object_get(wish, "outputs"));
     route->weight = json_get_bool(wish, "shadow", false) ? 0 : json_get_number(wish, "weight", 100);
     route->concurrency = (int)json_get_int(wish, "concurrency", 1);
+    shadow_configure(gateway, route, wish);
 
     list_for_each(replica, &route->replicas, link)
         replica->wished = false;
@@ -311,6 +322,7 @@ static void retire_route(struct route *route, struct gateway *gateway)
         replica->wished = false;
         balance_wish_changed(gateway, replica);
     }
+    shadow_end(gateway, route);
     balance_route_removed(gateway, route);
     route_unref(route);
     route_unref(route);
@@ -435,22 +447,18 @@ static uint64_t hash_text(const char *text)
     return hash;
 }
 
-/* Fractions of the golden ratio fill [0, 1) evenly, in any stretch of turns (Weyl's sequence). */
-static double next_point(struct endpoint *endpoint)
+/* A number in (0, 1) from 64 bits. */
+static double unit(uint64_t bits)
 {
-    return (double)(++endpoint->turn * UINT64_C(11400714819323198485) >> 11) * 0x1p-53;
+    return ((double)(bits >> 11) + 0.5) * 0x1p-53;
 }
 
-struct route *endpoint_route(struct endpoint *endpoint, const char *version, const char *sticky)
+/* Fractions of the golden ratio fill [0, 1) evenly, in any stretch of turns (Weyl's sequence). */
+static struct route *by_turn(struct endpoint *endpoint)
 {
+    double point = unit(++endpoint->turn * UINT64_C(11400714819323198485)) * endpoint->weight_sum;
     struct route *route, *last = NULL;
-    double point;
 
-    if (version)
-        return find_version(endpoint, version);
-    point = sticky ? (double)(hash_text(sticky) * UINT64_C(11400714819323198485) >> 11) * 0x1p-53
-                   : next_point(endpoint);
-    point *= endpoint->weight_sum;
     list_for_each(route, &endpoint->routes, link) {
         if (route->weight <= 0)
             continue;
@@ -460,6 +468,59 @@ struct route *endpoint_route(struct endpoint *endpoint, const char *version, con
         point -= route->weight;
     }
     return last;
+}
+
+/* The finalizer of MurmurHash3 (A. Appleby): every bit of the input changes half of the output's. */
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ x >> 33) * UINT64_C(0xff51afd7ed558ccd);
+    x = (x ^ x >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
+    return x ^ x >> 33;
+}
+
+/* Weighted rendezvous hashing (D. Thaler, C. Ravishankar; J. Resch): each route draws a number for the value, and the
+ * least, divided by the weight, wins. A share that grows only takes values, one that shrinks only loses them, and
+ * neither the order of the routes nor a restart changes anything. */
+static struct route *by_value(const struct endpoint *endpoint, const char *value)
+{
+    uint64_t hash = hash_text(value);
+    struct route *route, *best = NULL;
+    double least = INFINITY;
+
+    list_for_each(route, &endpoint->routes, link) {
+        double draw;
+
+        if (route->weight <= 0)
+            continue;
+        draw = -log(unit(mix(hash ^ mix(hash_text(route->version))))) / route->weight;
+        if (draw < least) {
+            least = draw;
+            best = route;
+        }
+    }
+    return best;
+}
+
+/* Where requests go while the chosen version has no replica that is ready: to another that shares the traffic. With
+ * none that is ready they wait for the one that was chosen. */
+static struct route *ready_or_other(struct endpoint *endpoint, struct route *chosen)
+{
+    struct route *route;
+
+    if (!chosen || route_is_ready(chosen))
+        return chosen;
+    list_for_each(route, &endpoint->routes, link) {
+        if (route->weight > 0 && route_is_ready(route))
+            return route;
+    }
+    return chosen;
+}
+
+struct route *endpoint_route(struct endpoint *endpoint, const char *version, const char *sticky)
+{
+    if (version)
+        return find_version(endpoint, version);
+    return ready_or_other(endpoint, sticky ? by_value(endpoint, sticky) : by_turn(endpoint));
 }
 
 bool route_is_ready(const struct route *route)
@@ -476,14 +537,10 @@ bool route_is_ready(const struct route *route)
 bool endpoint_is_ready(const struct endpoint *endpoint)
 {
     const struct route *route;
-    bool any = false;
 
     list_for_each(route, &endpoint->routes, link) {
-        if (route->weight <= 0)
-            continue;
-        if (!route_is_ready(route))
-            return false;
-        any = true;
+        if (route->weight > 0 && route_is_ready(route))
+            return true;
     }
-    return any;
+    return false;
 }

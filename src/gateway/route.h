@@ -20,6 +20,7 @@
 #include "util/map.h"
 
 struct gateway;
+struct shadow;
 struct worker;
 
 enum replica_phase {
@@ -48,6 +49,7 @@ struct route {
     unsigned refs;    /* the table's, and one per request */
     char *version, *code_weights, *platform;
     double weight;
+    struct shadow *shadow;    /* NULL: it is none */
     json_t *inputs, *outputs; /* signature; NULL: text in, text out */
     int concurrency;
     struct list replicas;
@@ -88,10 +90,12 @@ void routes_apply(struct routes *routes, struct gateway *gateway, const json_t *
 struct endpoint *routes_find(const struct routes *routes, const char *name);
 struct replica *routes_find_replica(const struct routes *routes, const char *id);
 
-/* The route for a request: an explicit version ("7", "3.5"; NULL: none), else by the sticky value (NULL: none),
- * else by weight. NULL: there is none. */
+/* The route for a request: an explicit version ("7", "3.5"; NULL: none), else by the sticky value (NULL: none), else
+ * by weight. A version that has no ready replica, while another that shares the traffic has, is passed over. NULL:
+ * there is none. */
 struct route *endpoint_route(struct endpoint *endpoint, const char *version, const char *sticky);
-/* True if every route with traffic is ready: has a replica that is, or may do without until somebody asks. */
+/* True if a route with traffic is ready: has a replica that is, or may do without until somebody asks. It takes the
+ * requests of those that are not. */
 bool endpoint_is_ready(const struct endpoint *endpoint);
 bool route_is_ready(const struct route *route);
 

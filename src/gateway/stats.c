@@ -1,6 +1,7 @@
 #include "gateway/stats.h"
 #include "gateway/gateway.h"
 #include "gateway/route.h"
+#include "gateway/shadow.h"
 #include "util/clock.h"
 
 const double stats_bounds[STATS_BUCKETS] = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
@@ -33,6 +34,7 @@ void duration_add(struct duration_stats *stats, int64_t ns)
     stats->buckets[i]++;
     stats->count++;
     stats->sum_ns += ns;
+    durations_add(&stats->fine, ns);
 }
 
 /* Names of endpoints, projects and versions hold no character that Prometheus would want escaped. */
@@ -132,6 +134,35 @@ static void add_bad_answers(struct strbuf *text, const struct route *route, cons
     strbuf_addf(text, "slipway_bad_answers_total{%s} %lu\n", labels, sum);
 }
 
+static void add_weight(struct strbuf *text, const struct route *route, const char *labels)
+{
+    strbuf_addf(text, "slipway_route_weight{%s} %g\n", labels, route->weight);
+}
+
+static void add_shadow(struct strbuf *text, const struct route *route, const char *labels)
+{
+    const struct shadow *shadow = route->shadow;
+
+    if (!shadow)
+        return;
+    strbuf_addf(text, "slipway_shadow_copies_total{%s,result=\"agreed\"} %lu\n", labels, shadow->agreed);
+    strbuf_addf(text, "slipway_shadow_copies_total{%s,result=\"disagreed\"} %lu\n", labels, shadow->disagreed);
+    strbuf_addf(text, "slipway_shadow_copies_total{%s,result=\"failed\"} %lu\n", labels, shadow->failed);
+}
+
+static void add_shadow_dropped(struct strbuf *text, const struct route *route, const char *labels)
+{
+    for (int i = 0; route->shadow && i < SHADOW_DROP_COUNT_; i++)
+        strbuf_addf(text, "slipway_shadow_dropped_total{%s,reason=\"%s\"} %lu\n", labels, shadow_drop_name(i),
+                    route->shadow->dropped[i]);
+}
+
+static void add_shadow_difference(struct strbuf *text, const struct route *route, const char *labels)
+{
+    if (route->shadow)
+        strbuf_addf(text, "slipway_shadow_largest_difference{%s} %g\n", labels, route->shadow->max_abs);
+}
+
 static const struct {
     const char *name, *type, *help;
     route_fn fn;
@@ -142,6 +173,10 @@ static const struct {
     {"slipway_predict_run_seconds", "histogram", "in the model", add_run_time},
     {"slipway_predict_queued", "gauge", "requests that wait", add_queued},
     {"slipway_predict_running", "gauge", "requests that a replica has", add_running},
+    {"slipway_route_weight", "gauge", "share of the traffic, relative to the endpoint's other versions", add_weight},
+    {"slipway_shadow_copies_total", "counter", "copies that a shadow ran, by how its answer compares", add_shadow},
+    {"slipway_shadow_dropped_total", "counter", "copies that were not run", add_shadow_dropped},
+    {"slipway_shadow_largest_difference", "gauge", "largest absolute difference of two numbers", add_shadow_difference},
     {"slipway_replicas", "gauge", "replicas by state", add_replicas},
     {"slipway_cold_start_seconds", "histogram", "from a request to a route that slept to its first replica",
      add_cold_starts},

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <stdint.h>
+#include "util/durations.h"
 #include "util/strbuf.h"
 
 #define STATS_BUCKETS 14
@@ -17,6 +18,7 @@ struct duration_stats {
     uint64_t buckets[STATS_BUCKETS + 1];
     uint64_t count;
     int64_t sum_ns;
+    struct durations fine; /* for quantiles */
 };
 
 /* How a request ended. */

@@ -34,6 +34,7 @@ static struct fixture *start(void)
     gateway->options = &fixture->options;
     gateway->loop = loop_new();
     routes_init(&gateway->routes);
+    list_init(&gateway->copies);
     if (bearer_new(gateway, &gateway->auth, NULL) < 0 || listener_open(gateway, NULL) < 0 ||
         control_open(gateway, fixture->control, &gateway->control, NULL) < 0)
         abort();
