@@ -12,8 +12,9 @@
 #include "util/parse.h"
 #include "util/xalloc.h"
 
-#define ROLLBACK_WAIT_MS 5000
-#define LOG_TAIL         (1 * MIB) /* bytes of a log that are read for its last lines */
+#define SWITCH_WAIT_MS 5000
+#define SHARES         2 /* versions that can have one */
+#define LOG_TAIL       (1 * MIB) /* bytes of a log that are read for its last lines */
 
 /* -- schemas -- */
 
@@ -36,6 +37,8 @@ static const struct schema_field options_fields[] = {
     {"memory", SCHEMA_INTEGER, .min = 0, .max = 1e15, .doc = "bytes of a replica; 0: no limit"},
     {"concurrency", SCHEMA_INTEGER, .min = 0, .max = 64,
      .doc = "requests at a time per replica; 0: what the package says"},
+    {"sticky", SCHEMA_STRING, .max = LIMIT_STICKY_HEADER,
+     .doc = "header whose equal values stay on the same version; \"\": none"},
     {},
 };
 static const struct schema options_schema = {"EndpointOptions", options_fields, "how an endpoint serves"};
@@ -43,6 +46,7 @@ static const struct schema options_schema = {"EndpointOptions", options_fields, 
 static const struct schema_field route_fields[] = {
     {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
     {"code_weights", SCHEMA_STRING, SCHEMA_REQUIRED},
+    {"share", SCHEMA_NUMBER, SCHEMA_REQUIRED, .doc = "of the requests, per cent"},
     {},
 };
 static const struct schema route_schema = {"EndpointRoute", route_fields, "a version of the model"};
@@ -98,6 +102,9 @@ static const struct schema_field endpoint_fields[] = {
     {"live", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "gets the requests"},
     {"standby", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "kept loaded for a rollback"},
     {"next", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "being deployed"},
+    {"canary", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "gets a part of the requests"},
+    {"shadow", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema,
+     .doc = "gets copies of requests; nobody sees its answers"},
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema},
     {"scaling", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &scaling_schema,
      .doc = "what was decided last for the live version; null: nothing yet"},
@@ -113,19 +120,29 @@ static const struct schema endpoint_schema = {"Endpoint", endpoint_fields, "a se
 static const struct schema_field deployment_fields[] = {
     {"id", SCHEMA_INTEGER, SCHEMA_REQUIRED},
     {"endpoint", SCHEMA_STRING, SCHEMA_REQUIRED},
-    {"kind", SCHEMA_STRING, SCHEMA_REQUIRED, .values = (const char *const[]){"deploy", "rollback", "follow", NULL}},
+    {"kind", SCHEMA_STRING, SCHEMA_REQUIRED,
+     .values = (const char *const[]){"deploy", "rollback", "follow", "canary", "shadow", "traffic", "promote", "abort",
+                                     NULL}},
     {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
     {"previous", SCHEMA_INTEGER, SCHEMA_NULLABLE},
     {"state", SCHEMA_STRING, SCHEMA_REQUIRED,
-     .values = (const char *const[]){"pending", "live", "failed", "superseded", NULL}},
+     .values = (const char *const[]){"pending", "live", "running", "promoted", "aborted", "failed", "superseded",
+                                     NULL}},
     {"message", SCHEMA_STRING, SCHEMA_NULLABLE},
     {"actor", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"created_at", SCHEMA_TIME, SCHEMA_REQUIRED},
     {"ready_at", SCHEMA_TIME, SCHEMA_NULLABLE},
     {"switched_at", SCHEMA_TIME, SCHEMA_NULLABLE},
+    {"ended_at", SCHEMA_TIME, SCHEMA_NULLABLE, .doc = "of a canary or shadow"},
     {"switch_us", SCHEMA_INTEGER, SCHEMA_NULLABLE,
      .doc = "microseconds from sending the new routes to the gateway to their being in force"},
-    {"total_us", SCHEMA_INTEGER, .doc = "of a rollback: microseconds from the request to the routes being in force"},
+    {"total_us", SCHEMA_INTEGER,
+     .doc = "of a rollback, promotion, abort or change of shares: microseconds from the request to the routes being in "
+            "force"},
+    {"options", SCHEMA_OBJECT, SCHEMA_NULLABLE, .doc = "of a canary or shadow: as it was asked for"},
+    {"decision", SCHEMA_OBJECT, SCHEMA_NULLABLE,
+     .doc = "the rule that promoted or aborted it: verdict, rule, reason, seen, time"},
+    {"problem", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "why its rules cannot be evaluated"},
     {},
 };
 static const struct schema deployment_schema = {"Deployment", deployment_fields, "a change of the live version"};
@@ -142,9 +159,21 @@ static const struct schema create_schema = {"EndpointCreate", create_fields, "a 
 static const struct schema_field deploy_fields[] = {
     {"version", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = 4 * LIMIT_NAME,
      .doc = "7, 3.5, production, newest, or a full address"},
+    {"canary", SCHEMA_NUMBER, SCHEMA_NULLABLE, .min = 0, .max = 100,
+     .doc = "per cent of the requests that it gets once it is ready; absent: it becomes live"},
+    {"sticky", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_STICKY_HEADER,
+     .doc = "header whose equal values stay on the same version, from now on"},
     {},
 };
-static const struct schema deploy_schema = {"EndpointDeploy", deploy_fields, "what is to become live"};
+static const struct schema deploy_schema = {"EndpointDeploy", deploy_fields,
+                                            "what is to become live, or a canary beside it"};
+
+static const struct schema_field traffic_fields[] = {
+    {"shares", SCHEMA_MAP, SCHEMA_REQUIRED, .item = SCHEMA_NUMBER, .min = 1, .max = 2,
+     .doc = "version to per cent, of the live version and the canary: {\"7\": 90, \"8\": 10}"},
+    {},
+};
+static const struct schema traffic_schema = {"EndpointTraffic", traffic_fields, "who gets how much"};
 
 static const struct schema_field log_fields[] = {
     {"replica", SCHEMA_STRING, SCHEMA_REQUIRED}, {"version", SCHEMA_INTEGER, SCHEMA_REQUIRED},
@@ -333,6 +362,24 @@ static int reply_deployment(struct http_response *response, int status, struct d
     return 0;
 }
 
+/* The version becomes live, or stands beside the live one. */
+static int begin_deployment(const struct http_request *request, struct db_tx *tx, const char *project,
+                            const struct model_version *version, int64_t *ret_deployment, struct error *error)
+{
+    const char *name = http_path_param(request, "name"), *actor = request->principal->name;
+    double share = json_get_number(request->json, "canary", -1);
+    cleanup_json json_t *options = json_object(), *changes = json_object();
+    const char *sticky = json_get_string(request->json, "sticky", NULL);
+
+    json_set_string(changes, "sticky", sticky);
+    if (sticky && endpoint_set_options(tx, project, name, changes, actor, error) < 0)
+        return -1;
+    if (share < 0)
+        return endpoint_deploy(tx, project, name, version, "deploy", actor, ret_deployment, error);
+    json_set_number(options, "share", share);
+    return endpoint_try(tx, project, name, version, "canary", options, actor, ret_deployment, error);
+}
+
 static int post_deploy(struct http_request *request, struct http_response *response, struct error *error)
 {
     const struct daemon *daemon = request->context;
@@ -348,44 +395,126 @@ static int post_deploy(struct http_request *request, struct http_response *respo
     if (!endpoint ||
         resolve(&tx, project, json_get_string(endpoint, "model", NULL), json_get_string(request->json, "version", ""),
                 &version, error) < 0 ||
-        endpoint_deploy(&tx, project, name, &version, "deploy", request->principal->name, &deployment, error) < 0 ||
+        begin_deployment(request, &tx, project, &version, &deployment, error) < 0 ||
         reply_deployment(response, 202, &tx, deployment, error) < 0 || db_commit(&tx, error) < 0)
         return -1;
     serving_changed(daemon->serving);
     return 0;
 }
 
-static int post_rollback(struct http_request *request, struct http_response *response, struct error *error)
+/* Commits a change of the routes of what is loaded already, and answers when they are in force. */
+static int reply_in_force(const struct http_request *request, struct http_response *response, struct db_tx *tx,
+                          int64_t deployment, int64_t start_ns, struct error *error)
 {
     const struct daemon *daemon = request->context;
-    int64_t deployment, switch_us, start = clock_monotonic_ns();
-    const char *project;
-    json_t *reply;
+    cleanup_json json_t *reply = endpoint_deployment(tx, NULL, deployment, error);
+    int64_t switch_us;
 
-    {
-        cleanup_tx struct db_tx tx = DB_TX_INIT;
-
-        if (require_gateway(request, error) < 0 || model_api_begin(request, true, &tx, &project, error) < 0 ||
-            endpoint_rollback(&tx, project, http_path_param(request, "name"), request->principal->name, &deployment,
-                              error) < 0)
-            return -1;
-        reply = endpoint_deployment(&tx, NULL, deployment, error);
-        if (!reply)
-            return -1;
-        if (db_commit(&tx, error) < 0) {
-            json_decref(reply);
-            return -1;
-        }
-    }
+    if (!reply || db_commit(tx, error) < 0)
+        return -1;
     serving_changed(daemon->serving);
-    if (serving_wait(daemon->serving, deployment, ROLLBACK_WAIT_MS, &switch_us) && switch_us >= 0) {
+    if (serving_wait(daemon->serving, deployment, SWITCH_WAIT_MS, &switch_us) && switch_us >= 0) {
         json_set_string(reply, "state", "live");
         json_set_int(reply, "switch_us", switch_us);
-        json_set_int(reply, "total_us", (clock_monotonic_ns() - start) / NS_PER_US);
+        json_set_int(reply, "total_us", (clock_monotonic_ns() - start_ns) / NS_PER_US);
         json_set_time_ms(reply, "switched_at", clock_wall_ms());
     }
-    http_reply_json(response, 200, reply);
+    http_reply_json(response, 200, steal_ptr(reply));
     return 0;
+}
+
+static int post_rollback(struct http_request *request, struct http_response *response, struct error *error)
+{
+    int64_t deployment, start_ns = clock_monotonic_ns();
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    const char *project;
+
+    if (require_gateway(request, error) < 0 || model_api_begin(request, true, &tx, &project, error) < 0 ||
+        endpoint_rollback(&tx, project, http_path_param(request, "name"), request->principal->name, &deployment,
+                          error) < 0)
+        return -1;
+    return reply_in_force(request, response, &tx, deployment, start_ns, error);
+}
+
+/* Which of the versions beside the live one is meant. */
+static int take_kind(const struct http_request *request, const char **ret_kind, struct error *error)
+{
+    const char *kind = http_query_param(request, "kind");
+
+    *ret_kind = kind ? kind : "canary";
+    if (strcmp(*ret_kind, "canary") != 0 && strcmp(*ret_kind, "shadow") != 0)
+        return error_set(error, ERROR_INVALID, "query parameter 'kind' is canary or shadow");
+    return 0;
+}
+
+static int post_promote(struct http_request *request, struct http_response *response, struct error *error)
+{
+    int64_t deployment, start_ns = clock_monotonic_ns();
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    const char *project, *kind;
+
+    if (take_kind(request, &kind, error) < 0 || require_gateway(request, error) < 0 ||
+        model_api_begin(request, true, &tx, &project, error) < 0 ||
+        endpoint_promote(&tx, project, http_path_param(request, "name"), kind, NULL, request->principal->name,
+                         &deployment, error) < 0)
+        return -1;
+    return reply_in_force(request, response, &tx, deployment, start_ns, error);
+}
+
+static int post_abort(struct http_request *request, struct http_response *response, struct error *error)
+{
+    int64_t deployment, start_ns = clock_monotonic_ns();
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    const char *project, *kind;
+
+    if (take_kind(request, &kind, error) < 0 || require_gateway(request, error) < 0 ||
+        model_api_begin(request, true, &tx, &project, error) < 0 ||
+        endpoint_abort(&tx, project, http_path_param(request, "name"), kind, NULL, NULL, request->principal->name,
+                       &deployment, error) < 0)
+        return -1;
+    return reply_in_force(request, response, &tx, deployment, start_ns, error);
+}
+
+static int read_shares(struct db_tx *tx, const char *project, const char *model, json_t *shares,
+                       struct endpoint_share ret[SHARES], size_t *ret_count, struct error *error)
+{
+    const char *text;
+    json_t *share;
+
+    *ret_count = 0;
+    json_object_foreach(shares, text, share) {
+        cleanup_model_version struct model_version version = MODEL_VERSION_INIT;
+        double value = json_number_value(share);
+
+        if (*ret_count == SHARES)
+            return error_set(error, ERROR_INVALID, "only the live version and the canary have shares");
+        if (!(value >= 0 && value <= 100))
+            return error_set(error, ERROR_INVALID, "the share of version %.60s must be 0 to 100 per cent", text);
+        if (resolve(tx, project, model, text, &version, error) < 0)
+            return -1;
+        ret[(*ret_count)++] = (struct endpoint_share){version.id, value};
+    }
+    return 0;
+}
+
+static int post_traffic(struct http_request *request, struct http_response *response, struct error *error)
+{
+    int64_t deployment, start_ns = clock_monotonic_ns();
+    const char *project, *name = http_path_param(request, "name");
+    cleanup_json json_t *endpoint = NULL;
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    struct endpoint_share shares[SHARES];
+    size_t count;
+
+    if (require_gateway(request, error) < 0 || model_api_begin(request, true, &tx, &project, error) < 0)
+        return -1;
+    endpoint = endpoint_describe(&tx, project, name, error);
+    if (!endpoint ||
+        read_shares(&tx, project, json_get_string(endpoint, "model", NULL), json_object_get(request->json, "shares"),
+                    shares, &count, error) < 0 ||
+        endpoint_set_shares(&tx, project, name, shares, count, request->principal->name, &deployment, error) < 0)
+        return -1;
+    return reply_in_force(request, response, &tx, deployment, start_ns, error);
 }
 
 static int delete_endpoint(struct http_request *request, struct http_response *response, struct error *error)
@@ -504,6 +633,11 @@ static const struct http_query_row logs_query[] = {
     {},
 };
 
+static const struct http_query_row kind_query[] = {
+    {"kind", SCHEMA_STRING, .doc = "canary or shadow (canary)"},
+    {},
+};
+
 #define ENDPOINT "/api/v1/endpoints/{name}"
 
 const struct http_route endpoint_routes[] = {
@@ -516,11 +650,17 @@ const struct http_route endpoint_routes[] = {
      .request = &options_schema, .body = HTTP_BODY_JSON, .response = &endpoint_schema, .tag = "endpoints"},
     {"DELETE", ENDPOINT, SCOPE_DEVELOP, delete_endpoint, "drain and remove an endpoint", .status = 204,
      .tag = "endpoints"},
-    {"POST", ENDPOINT "/deploy", SCOPE_DEVELOP, post_deploy, "load a version and make it live when it is ready",
-     .request = &deploy_schema, .body = HTTP_BODY_JSON, .response = &deployment_schema, .status = 202,
-     .tag = "endpoints"},
-    {"POST", ENDPOINT "/rollback", SCOPE_DEVELOP, post_rollback, "make the version before live again",
+    {"POST", ENDPOINT "/deploy", SCOPE_DEVELOP, post_deploy,
+     "load a version and make it live, or a canary, when it is ready", .request = &deploy_schema,
+     .body = HTTP_BODY_JSON, .response = &deployment_schema, .status = 202, .tag = "endpoints"},
+    {"POST", ENDPOINT "/rollback", SCOPE_DEVELOP, post_rollback,
+     "end the canary, else make the version before live again", .response = &deployment_schema, .tag = "endpoints"},
+    {"POST", ENDPOINT "/promote", SCOPE_DEVELOP, post_promote, "make the canary live", .query = kind_query,
      .response = &deployment_schema, .tag = "endpoints"},
+    {"POST", ENDPOINT "/abort", SCOPE_DEVELOP, post_abort, "end the canary", .query = kind_query,
+     .response = &deployment_schema, .tag = "endpoints"},
+    {"POST", ENDPOINT "/traffic", SCOPE_DEVELOP, post_traffic, "change the shares of live version and canary",
+     .request = &traffic_schema, .body = HTTP_BODY_JSON, .response = &deployment_schema, .tag = "endpoints"},
     {"GET", ENDPOINT "/deployments", SCOPE_VIEW, list_deployments, "list deployments, newest first", .paged = true,
      .response = &deployment_schema, .tag = "endpoints"},
     {"GET", ENDPOINT "/logs", SCOPE_VIEW, get_logs, "show what the replicas printed", .query = logs_query,

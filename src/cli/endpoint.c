@@ -22,6 +22,31 @@ static char *route_text(const json_t *endpoint, const char *role)
                      json_get_string(route, "code_weights", ""));
 }
 
+/* "@8 (3.6), 10 %": of the versions that share the traffic. */
+static char *shared_text(const json_t *endpoint, const char *role)
+{
+    cleanup_free char *route = route_text(endpoint, role);
+
+    if (!route || !json_is_object(json_object_get(endpoint, "canary")))
+        return steal_ptr(route);
+    return xasprintf("%s, %g %%", route, json_get_number(json_object_get(endpoint, role), "share", 0));
+}
+
+static char *share_text(const json_t *endpoint)
+{
+    return shared_text(endpoint, "live");
+}
+
+static char *canary_text(const json_t *endpoint)
+{
+    return shared_text(endpoint, "canary");
+}
+
+static char *shadow_text(const json_t *endpoint)
+{
+    return route_text(endpoint, "shadow");
+}
+
 static char *live_text(const json_t *endpoint)
 {
     return route_text(endpoint, "live");
@@ -114,7 +139,8 @@ static const struct table_column endpoint_columns[] = {
     {"ENDPOINT", "name"},
     {"STATE", NULL, TABLE_STATE, .text = state_text},
     {"MODEL", "model"},
-    {"LIVE", .text = live_text},
+    {"LIVE", .text = share_text},
+    {"CANARY", .text = canary_text},
     {"STANDBY", .text = standby_text},
     {"FOLLOWS", "follow"},
     {"REPLICAS", .text = replicas_text},
@@ -128,7 +154,9 @@ static const struct table_column show_columns[] = {
     {"URL", "url"},
     {"Problem", "problem"},
     {"Model", "model"},
-    {"Live", .text = live_text},
+    {"Live", .text = share_text},
+    {"Canary", .text = canary_text},
+    {"Shadow", .text = shadow_text},
     {"Standby", .text = standby_text},
     {"Next", .text = next_text},
     {"Follows", "follow"},
@@ -140,6 +168,7 @@ static const struct table_column show_columns[] = {
     {"Time-out", "options.timeout_ms", TABLE_DURATION},
     {"Queue", "options.queue", TABLE_NUMBER},
     {"Public", "options.public"},
+    {"Sticky", "options.sticky"},
     {"Created", "created_at", TABLE_TIME},
     {"By", "created_by"},
     {},
@@ -246,6 +275,10 @@ static int finish(struct invocation *invocation, int64_t id, struct error *error
     if (strcmp(state, "superseded") == 0)
         print_done(invocation, endpoint, "superseded by a newer deployment; %s serves %s", invocation->arguments[0],
                    live ? live : "nothing yet");
+    else if (strcmp(state, "running") == 0)
+        print_done(invocation, endpoint, "version %lld is the %s of %s; live is %s",
+                   (long long)json_get_int(deployment, "version", 0), json_get_string(deployment, "kind", ""),
+                   invocation->arguments[0], live ? live : "nothing");
     else
         print_done(invocation, endpoint, "%s serves %s%s at %s (routes switched in %.2f ms)", invocation->arguments[0],
                    json_get_string(endpoint, "model", ""), live ? live : "", json_get_string(endpoint, "url", ""),
@@ -320,6 +353,8 @@ static int read_options(const struct invocation *invocation, json_t *options, st
         json_set_number(options, "cpus", cpus);
     if (option_flag(invocation, "public"))
         json_set_bool(options, "public", true);
+    if (option_value(invocation, "sticky"))
+        json_set_string(options, "sticky", option_value(invocation, "sticky"));
     return 0;
 }
 
@@ -359,13 +394,28 @@ static int endpoint_set(struct invocation *invocation, struct error *error)
     return 0;
 }
 
+/* What makes of a deployment a canary. */
+static int read_trial(const struct invocation *invocation, json_t *body, struct error *error)
+{
+    double share = -1;
+
+    if (option_number(invocation, "canary", 0, 100, &share, error) < 0)
+        return -1;
+    if (share >= 0)
+        json_set_number(body, "canary", share);
+    if (option_value(invocation, "sticky"))
+        json_set_string(body, "sticky", option_value(invocation, "sticky"));
+    return 0;
+}
+
 static int endpoint_deploy(struct invocation *invocation, struct error *error)
 {
     cleanup_free char *path = http_path("/api/v1/endpoints/%s/deploy", invocation->arguments[0]);
     const char *version = invocation->n_arguments > 1 ? invocation->arguments[1] : "newest";
-    cleanup_json json_t *deployment = NULL;
+    cleanup_json json_t *deployment = NULL, *body = json_build("{s:s}", "version", version);
 
-    if (client_post(invocation->client, path, NULL, json_build("{s:s}", "version", version), &deployment, error) < 0)
+    if (read_trial(invocation, body, error) < 0 ||
+        client_post(invocation->client, path, NULL, json_incref(body), &deployment, error) < 0)
         return -1;
     if (option_flag(invocation, "no-wait")) {
         print_done(invocation, deployment, "version %lld is being deployed",
@@ -375,21 +425,83 @@ static int endpoint_deploy(struct invocation *invocation, struct error *error)
     return finish(invocation, json_get_int(deployment, "id", 0), error);
 }
 
-static int endpoint_rollback(struct invocation *invocation, struct error *error)
-{
-    cleanup_free char *path = http_path("/api/v1/endpoints/%s/rollback", invocation->arguments[0]);
-    cleanup_json json_t *deployment = NULL;
+/* -- changes of what is loaded already: the answer comes when the routes are in force -- */
 
-    if (client_post(invocation->client, path, NULL, NULL, &deployment, error) < 0)
-        return -1;
+/* "…: 4.20 ms, of which the routes took 0.15 ms"; to be freed. */
+static char *timing_text(const json_t *deployment)
+{
+    return xasprintf("%.2f ms, of which the routes took %.2f ms",
+                     (double)json_get_int(deployment, "total_us", 0) / 1000,
+                     (double)json_get_int(deployment, "switch_us", 0) / 1000);
+}
+
+static int print_change(struct invocation *invocation, const json_t *deployment, struct error *error)
+{
+    const char *kind = json_get_string(deployment, "kind", ""), *name = invocation->arguments[0];
+    long long version = json_get_int(deployment, "version", 0), previous = json_get_int(deployment, "previous", 0);
+    cleanup_free char *timing = timing_text(deployment);
+
     if (strcmp(json_get_string(deployment, "state", ""), "live") != 0)
         return finish(invocation, json_get_int(deployment, "id", 0), error);
-    print_done(
-        invocation, deployment, "%s serves version %lld again (was %lld): %.2f ms, of which the routes took %.2f ms",
-        invocation->arguments[0], (long long)json_get_int(deployment, "version", 0),
-        (long long)json_get_int(deployment, "previous", 0), (double)json_get_int(deployment, "total_us", 0) / 1000,
-        (double)json_get_int(deployment, "switch_us", 0) / 1000);
+    if (strcmp(kind, "abort") == 0)
+        print_done(invocation, deployment, "%s serves version %lld alone, version %lld has ended: %s", name, version,
+                   previous, timing);
+    else if (strcmp(kind, "traffic") == 0)
+        print_done(invocation, deployment, "the shares of %s are changed: %s", name, timing);
+    else if (strcmp(kind, "promote") == 0)
+        print_done(invocation, deployment, "%s serves version %lld (was %lld): %s", name, version, previous, timing);
+    else
+        print_done(invocation, deployment, "%s serves version %lld again (was %lld): %s", name, version, previous,
+                   timing);
     return 0;
+}
+
+static int change(struct invocation *invocation, const char *what, json_t *query, json_t *body, struct error *error)
+{
+    cleanup_free char *path = http_path("/api/v1/endpoints/%s/%s", invocation->arguments[0], what);
+    cleanup_json json_t *deployment = NULL;
+
+    if (client_post(invocation->client, path, query, body, &deployment, error) < 0)
+        return -1;
+    return print_change(invocation, deployment, error);
+}
+
+static json_t *kind_query(const struct invocation *invocation)
+{
+    return option_flag(invocation, "shadow") ? json_build("{s:s}", "kind", "shadow") : NULL;
+}
+
+static int endpoint_rollback(struct invocation *invocation, struct error *error)
+{
+    return change(invocation, "rollback", NULL, NULL, error);
+}
+
+static int endpoint_promote(struct invocation *invocation, struct error *error)
+{
+    return change(invocation, "promote", kind_query(invocation), NULL, error);
+}
+
+static int endpoint_abort(struct invocation *invocation, struct error *error)
+{
+    return change(invocation, "abort", kind_query(invocation), NULL, error);
+}
+
+static int endpoint_traffic(struct invocation *invocation, struct error *error)
+{
+    cleanup_json json_t *shares = json_object();
+
+    for (int i = 1; i < invocation->n_arguments; i++) {
+        const char *text = invocation->arguments[i], *sign = strchr(text, '=');
+        cleanup_free char *version = sign ? xstrndup(text, (size_t)(sign - text)) : NULL;
+        double share;
+
+        if (!version || !*version)
+            return error_set(error, ERROR_INVALID, "'%s' is not VERSION=PERCENT, such as 8=10", text);
+        if (parse_number(sign + 1, 0, 100, &share, error) < 0)
+            return error_wrap(error, "share of version %s", version);
+        json_set_number(shares, version, share);
+    }
+    return change(invocation, "traffic", NULL, json_build("{s:O}", "shares", shares), error);
 }
 
 static int endpoint_rm(struct invocation *invocation, struct error *error)
@@ -442,7 +554,8 @@ static int endpoint_logs(struct invocation *invocation, struct error *error)
         {"queue", 0, "N", "requests that may wait (256)"}, {"deadline", 0, "T", "longest time of a request (30s)"},    \
         {"concurrency", 0, "N", "requests at a time per replica (as the package says)"},                               \
         {"cpus", 0, "N", "cores of a replica (no limit)"}, {"memory", 0, "BYTES", "memory of a replica (no limit)"},   \
-        {"public", 0, NULL, "no token is needed"}
+        {"public", 0, NULL, "no token is needed"},                                                                     \
+        {"sticky", 0, "HEADER", "equal values of this header stay on the same version"}
 
 static const struct option create_options[] = {
     SERVE_OPTIONS,
@@ -455,7 +568,13 @@ static const struct option set_options[] = {
     {},
 };
 static const struct option deploy_options[] = {
+    {"canary", 0, "PERCENT", "give it a part of the requests, beside the live version"},
+    {"sticky", 0, "HEADER", "from now on equal values of this header stay on the same version"},
     WAIT_OPTIONS,
+    {},
+};
+static const struct option end_options[] = {
+    {"shadow", 0, NULL, "the shadow, not the canary"},
     {},
 };
 static const struct option logs_options[] = {
@@ -481,10 +600,22 @@ const struct command endpoint_commands[] = {
     {"endpoint show", "ENDPOINT", "show an endpoint, its replicas and deployments", NULL, endpoint_show},
     {"endpoint deploy", "ENDPOINT [VERSION]", "load a version and make it live when it is ready", deploy_options,
      endpoint_deploy,
-     .details = "The version before stays loaded for a rollback; the one before that is drained and stopped.",
-     .examples = "slipway endpoint deploy digits 8\nslipway endpoint deploy digits vision/digits@production"},
+     .details = "The version before stays loaded for a rollback; the one before that is drained and stopped. With "
+                "--canary the live version stays, and the new one gets its share of the requests once it is loaded and "
+                "warm; one that cannot start fails the deployment and never gets a request.",
+     .examples = "slipway endpoint deploy digits 8\nslipway endpoint deploy digits vision/digits@production\n"
+                 "slipway endpoint deploy digits 8 --canary 10 --sticky X-User"},
+    {"endpoint traffic", "ENDPOINT VERSION=PERCENT…", "change the shares of the live version and the canary", NULL,
+     endpoint_traffic, .details = "One of two is enough: the other gets the rest.",
+     .examples = "slipway endpoint traffic digits 7=50 8=50\nslipway endpoint traffic digits 8=25"},
+    {"endpoint promote", "ENDPOINT", "make the canary live, at once", end_options, endpoint_promote,
+     .details =
+         "The version that was live becomes the standby. An endpoint that follows an alias moves the alias too."},
+    {"endpoint abort", "ENDPOINT", "end the canary: the live version has all requests again, at once", end_options,
+     endpoint_abort},
     {"endpoint rollback", "ENDPOINT", "make the version before live again, at once", NULL, endpoint_rollback,
-     .details = "It is still loaded, so that this is only a change of routes. An endpoint that follows an alias moves "
+     .details = "With a canary, ends that, as `endpoint abort` does. Else goes back to the version before: it is still "
+                "loaded, so that this is only a change of routes. An endpoint that follows an alias moves "
                 "the alias back too. A second rollback goes forth again."},
     {"endpoint rm", "ENDPOINT", "drain and remove an endpoint", NULL, endpoint_rm},
     {"endpoint logs", "ENDPOINT", "show what the replicas printed", logs_options, endpoint_logs},

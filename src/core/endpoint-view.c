@@ -2,32 +2,34 @@
 #include "core/endpoint.h"
 #include "util/xalloc.h"
 
-/* One version of a route: {"version","code_weights"}. */
+/* One version of a route: {"version","code_weights","share"}. */
 #define ROUTE(role)                                                                                                    \
-    "(SELECT json_object('version', v.number, 'code_weights', v.code || ifnull('.' || v.weights, '')) "                \
-    "FROM endpoint_routes r JOIN model_versions v ON v.id = r.version WHERE r.endpoint = e.id AND r.role = '" role     \
-    "')"
+    "(SELECT json_object('version', v.number, 'code_weights', v.code || ifnull('.' || v.weights, ''), "                \
+    "'share', r.weight) FROM endpoint_routes r JOIN model_versions v ON v.id = r.version "                             \
+    "WHERE r.endpoint = e.id AND r.role = '" role "')"
+
+#define REPLICAS                                                                                                       \
+    "(SELECT json_group_array(json_object('id', r.id, 'version', v.number, 'code_weights', "                           \
+    "v.code || ifnull('.' || v.weights, ''), 'state', r.state, 'reason', r.reason, 'message', r.message)) "            \
+    "FROM replicas r JOIN model_versions v ON v.id = r.version WHERE r.endpoint = e.id)"
+
+#define NEWEST_DEPLOYMENT                                                                                              \
+    "(SELECT json_object('id', d.id, 'kind', d.kind, 'version', d.version, 'state', d.state, 'message', d.message) "   \
+    "FROM deployments d WHERE d.endpoint = e.id ORDER BY d.id DESC LIMIT 1)"
+
+#define SCALING                                                                                                        \
+    "(SELECT json_object('version', v.number, 'wished', s.wished, 'decision', json(s.decision), 'cold_starts', "       \
+    "s.cold_starts, 'cold_start_ms', s.cold_start_ms, 'cold_start_mean_ms', "                                          \
+    "round(s.cold_total_ms * 1.0 / nullif(s.cold_starts, 0), 1)) "                                                     \
+    "FROM endpoint_scaling s JOIN model_versions v ON v.id = s.version "                                               \
+    "JOIN endpoint_routes r ON r.endpoint = e.id AND r.version = s.version "                                           \
+    "WHERE s.endpoint = e.id AND r.role = 'live')"
 
 #define ENDPOINT_SELECT                                                                                                \
     "SELECT e.name, e.project, m.name, e.follow, e.options, e.desired, " ROUTE("live") ", " ROUTE(                     \
-        "standby") ", " ROUTE("next") ", (SELECT json_group_array(json_object('id', r.id, 'version', v.number, "       \
-                                      "'code_weights', "                                                               \
-                                      "v.code || ifnull('.' || v.weights, ''), 'state', r.state, 'reason', r.reason, " \
-                                      "'message', r.message)) "                                                        \
-                                      "FROM replicas r JOIN model_versions v ON v.id = r.version WHERE r.endpoint = "  \
-                                      "e.id), "                                                                        \
-                                      "(SELECT json_object('id', d.id, 'kind', d.kind, 'version', d.version, "         \
-                                      "'state', d.state, 'message', d.message) "                                       \
-                                      "FROM deployments d WHERE d.endpoint = e.id ORDER BY d.id DESC LIMIT 1), "       \
-                                      "e.created_at, e.created_by, "                                                   \
-                                      "(SELECT json_object('version', v.number, 'wished', s.wished, 'decision', "      \
-                                      "json(s.decision), 'cold_starts', s.cold_starts, 'cold_start_ms', "              \
-                                      "s.cold_start_ms, 'cold_start_mean_ms', "                                        \
-                                      "round(s.cold_total_ms * 1.0 / nullif(s.cold_starts, 0), 1)) "                   \
-                                      "FROM endpoint_scaling s JOIN model_versions v ON v.id = s.version "             \
-                                      "JOIN endpoint_routes r ON r.endpoint = e.id AND r.version = s.version "         \
-                                      "WHERE s.endpoint = e.id AND r.role = 'live') "                                  \
-                                      "FROM endpoints e JOIN models m ON m.id = e.model "
+        "standby") ", " ROUTE("next") ", " REPLICAS ", " NEWEST_DEPLOYMENT ", e.created_at, e.created_by, " SCALING    \
+                                      ", " ROUTE("canary") ", " ROUTE(                                                 \
+                                          "shadow") " FROM endpoints e JOIN models m ON m.id = e.model "
 
 /* What there is to say in one word, from the replicas of the live version and the newest deployment. */
 static const char *state_of(const char *desired, const json_t *live, const json_t *next, const json_t *replicas,
@@ -66,8 +68,8 @@ static json_t *read_endpoint(struct db_rows *rows, struct error *error)
     static const struct {
         const char *name;
         int column;
-    } columns[] = {{"options", 4},  {"live", 6},        {"standby", 7}, {"next", 8},
-                   {"replicas", 9}, {"deployment", 10}, {"scaling", 13}};
+    } columns[] = {{"options", 4}, {"live", 6},    {"standby", 7},  {"next", 8},       {"scaling", 13},
+                   {"canary", 14}, {"shadow", 15}, {"replicas", 9}, {"deployment", 10}};
     cleanup_json json_t *endpoint = json_build("{s:s, s:s, s:s, s:s?}", "name", db_text(rows, 0), "project",
                                                db_text(rows, 1), "model", db_text(rows, 2), "follow", db_text(rows, 3));
 
@@ -124,23 +126,31 @@ json_t *endpoint_list(struct db_tx *tx, const char *project, const char *after, 
 
 #define DEPLOYMENT_SELECT                                                                                              \
     "SELECT d.id, e.name, d.kind, d.version, d.previous, d.state, d.message, d.actor, d.created_at, d.ready_at, "      \
-    "d.switched_at, d.switch_us FROM deployments d JOIN endpoints e ON e.id = d.endpoint "
+    "d.switched_at, d.switch_us, d.ended_at, d.options, d.decision, d.problem "                                        \
+    "FROM deployments d JOIN endpoints e ON e.id = d.endpoint "
 
 static void set_time_or_null(json_t *object, const char *key, struct db_rows *rows, int column)
 {
     json_set_time_ms(object, key, db_is_null(rows, column) ? 0 : db_int(rows, column));
 }
 
-static json_t *read_deployment(struct db_rows *rows)
+static json_t *read_deployment(struct db_rows *rows, struct error *error)
 {
-    json_t *d = json_build("{s:I, s:s, s:s, s:I, s:s, s:s?, s:s}", "id", (json_int_t)db_int(rows, 0), "endpoint",
-                           db_text(rows, 1), "kind", db_text(rows, 2), "version", (json_int_t)db_int(rows, 3), "state",
-                           db_text(rows, 5), "message", db_text(rows, 6), "actor", db_text(rows, 7));
+    cleanup_json json_t *options = json_or_null(rows, 13, error);
+    cleanup_json json_t *decision = options ? json_or_null(rows, 14, error) : NULL;
+    json_t *d;
 
+    if (!decision)
+        return NULL;
+    d = json_build("{s:I, s:s, s:s, s:I, s:s, s:s?, s:s, s:O, s:O, s:s?}", "id", (json_int_t)db_int(rows, 0),
+                   "endpoint", db_text(rows, 1), "kind", db_text(rows, 2), "version", (json_int_t)db_int(rows, 3),
+                   "state", db_text(rows, 5), "message", db_text(rows, 6), "actor", db_text(rows, 7), "options",
+                   options, "decision", decision, "problem", db_text(rows, 15));
     json_object_set_new(d, "previous", db_is_null(rows, 4) ? json_null() : json_integer(db_int(rows, 4)));
     set_time_or_null(d, "created_at", rows, 8);
     set_time_or_null(d, "ready_at", rows, 9);
     set_time_or_null(d, "switched_at", rows, 10);
+    set_time_or_null(d, "ended_at", rows, 12);
     json_object_set_new(d, "switch_us", db_is_null(rows, 11) ? json_null() : json_integer(db_int(rows, 11)));
     return d;
 }
@@ -157,8 +167,13 @@ json_t *endpoint_deployments(struct db_tx *tx, const char *project, const char *
                  DEPLOYMENT_SELECT "WHERE e.name = ?1 AND (?2 = 0 OR d.id < ?2) ORDER BY d.id DESC LIMIT ?3", "sii",
                  name, before, (int64_t)limit) < 0)
         return NULL;
-    while ((r = db_next(&rows, error)) > 0)
-        json_array_append_new(deployments, read_deployment(&rows));
+    while ((r = db_next(&rows, error)) > 0) {
+        json_t *deployment = read_deployment(&rows, error);
+
+        if (!deployment)
+            return NULL;
+        json_array_append_new(deployments, deployment);
+    }
     return r < 0 ? NULL : steal_ptr(deployments);
 }
 
@@ -173,5 +188,5 @@ json_t *endpoint_deployment(struct db_tx *tx, const char *project, int64_t id, s
     r = db_next(&rows, error);
     if (r == 0)
         error_set(error, ERROR_NOT_FOUND, "there is no deployment %lld", (long long)id);
-    return r > 0 ? read_deployment(&rows) : NULL;
+    return r > 0 ? read_deployment(&rows, error) : NULL;
 }

@@ -1,5 +1,5 @@
 #include <string.h>
-#include "core/endpoint.h"
+#include "core/endpoint-private.h"
 #include "store/journal.h"
 #include "util/clock.h"
 #include "util/limits.h"
@@ -22,22 +22,16 @@ static const struct state_row replica_rows[] = {
 const struct state_machine replica_states = {"replica", replica_rows, ARRAY_SIZE(replica_rows)};
 _Static_assert(ARRAY_SIZE(replica_rows) == REPLICA_STATE_COUNT_, "a row for each state");
 
-/* One endpoint's row. */
-struct endpoint {
-    int64_t id, model;
-    char *project, *name, *model_name, *follow;
-};
-
-static void endpoint_release(struct endpoint *e)
+void endpoint_row_release(struct endpoint_row *e)
 {
     free(e->project);
     free(e->name);
     free(e->model_name);
     free(e->follow);
 }
-#define cleanup_endpoint CLEANUP(endpoint_release)
 
-static int load(struct db_tx *tx, const char *project, const char *name, struct endpoint *ret, struct error *error)
+int endpoint_row_load(struct db_tx *tx, const char *project, const char *name, struct endpoint_row *ret,
+                      struct error *error)
 {
     cleanup_rows struct db_rows rows = DB_ROWS_INIT;
     int r;
@@ -54,7 +48,7 @@ static int load(struct db_tx *tx, const char *project, const char *name, struct 
                          project ? " in project " : "", project ? project : "");
     if (r < 0)
         return -1;
-    *ret = (struct endpoint){
+    *ret = (struct endpoint_row){
         .id = db_int(&rows, 0),
         .model = db_int(&rows, 1),
         .project = xstrdup(db_text(&rows, 2)),
@@ -65,8 +59,8 @@ static int load(struct db_tx *tx, const char *project, const char *name, struct 
     return 0;
 }
 
-static int announce(struct db_tx *tx, const char *type, const struct endpoint *e, const char *actor, json_t *data,
-                    struct error *error)
+int endpoint_announce(struct db_tx *tx, const char *type, const struct endpoint_row *e, const char *actor, json_t *data,
+                      struct error *error)
 {
     cleanup_json json_t *owned = data;
     cleanup_free char *subject = xasprintf("endpoint/%s", e->name);
@@ -78,37 +72,62 @@ static int announce(struct db_tx *tx, const char *type, const struct endpoint *e
 
 /* -- desired state -- */
 
-static int route_of(struct db_tx *tx, int64_t endpoint, const char *role, int64_t *ret_version, struct error *error)
+int endpoint_role(struct db_tx *tx, int64_t endpoint, const char *role, int64_t *ret_version, struct error *error)
 {
     return db_query_int(tx, ret_version, error,
                         "SELECT ifnull((SELECT version FROM endpoint_routes WHERE endpoint = ? AND role = ?), 0)", "is",
                         endpoint, role);
 }
 
-static int set_role(struct db_tx *tx, int64_t endpoint, int64_t version, const char *role, struct error *error)
+int endpoint_set_role(struct db_tx *tx, int64_t endpoint, int64_t version, const char *role, double weight,
+                      struct error *error)
 {
     return db_exec(tx, error,
-                   "INSERT INTO endpoint_routes (endpoint, version, role) VALUES (?, ?, ?) "
-                   "ON CONFLICT (endpoint, version) DO UPDATE SET role = excluded.role",
-                   "iis", endpoint, version, role);
+                   "INSERT INTO endpoint_routes (endpoint, version, role, weight) VALUES (?, ?, ?, ?) "
+                   "ON CONFLICT (endpoint, version) DO UPDATE SET role = excluded.role, weight = excluded.weight",
+                   "iisd", endpoint, version, role, weight);
 }
 
-static int number_of(struct db_tx *tx, int64_t version, int64_t *ret_number, struct error *error)
+int endpoint_version_number(struct db_tx *tx, int64_t version, int64_t *ret_number, struct error *error)
 {
     return db_query_int(tx, ret_number, error, "SELECT ifnull((SELECT number FROM model_versions WHERE id = ?), 0)",
                         "i", version);
 }
 
-static int supersede(struct db_tx *tx, int64_t endpoint, struct error *error)
+bool endpoint_is_trial(const char *kind)
 {
-    if (db_exec(tx, error, "UPDATE deployments SET state = 'superseded' WHERE endpoint = ? AND state = 'pending'", "i",
-                endpoint) < 0)
+    return strcmp(kind, "canary") == 0 || strcmp(kind, "shadow") == 0;
+}
+
+int endpoint_end_trial(struct db_tx *tx, int64_t endpoint, const char *role, struct error *error)
+{
+    if (db_exec(tx, error,
+                "UPDATE endpoint_routes SET role = 'standby', weight = 0 WHERE endpoint = ?1 AND role = ?2 "
+                "AND NOT EXISTS (SELECT 1 FROM endpoint_routes WHERE endpoint = ?1 AND role = 'standby') "
+                "AND (SELECT was FROM deployments WHERE endpoint = ?1 AND kind = ?2 ORDER BY id DESC LIMIT 1) = "
+                "'standby'",
+                "is", endpoint, role) < 0 ||
+        db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ? AND role = ?", "is", endpoint, role) < 0)
+        return -1;
+    if (strcmp(role, "canary") != 0)
+        return 0;
+    return db_exec(tx, error, "UPDATE endpoint_routes SET weight = 100 WHERE endpoint = ? AND role = 'live'", "i",
+                   endpoint);
+}
+
+int endpoint_supersede(struct db_tx *tx, int64_t endpoint, struct error *error)
+{
+    if (endpoint_end_trial(tx, endpoint, "canary", error) < 0 ||
+        db_exec(tx, error,
+                "UPDATE deployments SET state = 'superseded', ended_at = ? WHERE endpoint = ? AND kind != 'shadow' "
+                "AND state IN ('pending', 'running')",
+                "ii", clock_wall_ms(), endpoint) < 0)
         return -1;
     return db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ? AND role = 'next'", "i", endpoint);
 }
 
-static int add_deployment(struct db_tx *tx, int64_t endpoint, const char *kind, int64_t number, int64_t previous,
-                          const char *actor, int64_t *ret_id, struct error *error)
+int endpoint_add_deployment(struct db_tx *tx, int64_t endpoint, const char *kind, int64_t number, int64_t previous,
+                            const char *actor, int64_t *ret_id, struct error *error)
 {
     if (db_exec(tx, error,
                 "INSERT INTO deployments (endpoint, kind, version, previous, state, actor, created_at) "
@@ -125,6 +144,8 @@ static json_t *options_json(const struct endpoint_options *o)
                               (json_int_t)o->queue, "public", o->is_public, "cpus", o->cpus, "memory",
                               (json_int_t)o->memory, "concurrency", (json_int_t)o->concurrency);
 
+    if (*o->sticky)
+        json_set_string(json, "sticky", o->sticky);
     if (!endpoint_options_scale(o)) {
         json_set_int(json, "replicas", o->min_replicas);
         return json;
@@ -144,6 +165,10 @@ bool endpoint_options_scale(const struct endpoint_options *o)
 
 int endpoint_options_check(const struct endpoint_options *o, struct error *error)
 {
+    static const char token[] = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
+    if (o->sticky[strspn(o->sticky, token)])
+        return error_set(error, ERROR_INVALID, "'%s' is not the name of a header", o->sticky);
     if (o->min_replicas > o->max_replicas)
         return error_set(error, ERROR_INVALID, "min_replicas is %lld, but max_replicas %lld",
                          (long long)o->min_replicas, (long long)o->max_replicas);
@@ -166,6 +191,7 @@ void endpoint_options_read(const json_t *json, struct endpoint_options *ret)
     ret->cpus = json_get_number(json, "cpus", 0);
     ret->memory = (uint64_t)json_get_int(json, "memory", 0);
     ret->concurrency = json_get_int(json, "concurrency", 0);
+    snprintf(ret->sticky, sizeof(ret->sticky), "%s", json_get_string(json, "sticky", ""));
 }
 
 /* The name may be taken in a project that the caller cannot see; that much it is told. */
@@ -192,7 +218,7 @@ int endpoint_create(struct db_tx *tx, const char *project, const char *name, con
                     struct error *error)
 {
     cleanup_json json_t *json = options_json(options);
-    struct endpoint e = {.project = (char *)project, .name = (char *)name};
+    struct endpoint_row e = {.project = (char *)project, .name = (char *)name};
 
     if (parse_name(name, "endpoint", error) < 0 || endpoint_options_check(options, error) < 0 ||
         check_free(tx, name, error) < 0)
@@ -204,13 +230,14 @@ int endpoint_create(struct db_tx *tx, const char *project, const char *name, con
                 actor ? actor : "system") < 0)
         return -1;
     e.id = db_last_id(tx);
-    if (set_role(tx, e.id, version->id, "next", error) < 0 ||
-        add_deployment(tx, e.id, "deploy", version->number, 0, actor, ret_deployment, error) < 0)
+    if (endpoint_set_role(tx, e.id, version->id, "next", 0, error) < 0 ||
+        endpoint_add_deployment(tx, e.id, "deploy", version->number, 0, actor, ret_deployment, error) < 0)
         return -1;
-    return announce(tx, "slipway.endpoint.created", &e, actor,
-                    json_build("{s:s, s:I, s:s, s:s?}", "model", version->model, "version", (json_int_t)version->number,
-                               "code_weights", version->code_weights, "follow", version->alias),
-                    error);
+    return endpoint_announce(tx, "slipway.endpoint.created", &e, actor,
+                             json_build("{s:s, s:I, s:s, s:s?}", "model", version->model, "version",
+                                        (json_int_t)version->number, "code_weights", version->code_weights, "follow",
+                                        version->alias),
+                             error);
 }
 
 /* The stored options with the changes in them. Both ways to say how many replicas there are stand for each other. */
@@ -241,18 +268,18 @@ static int merge_options(struct db_tx *tx, int64_t endpoint, const json_t *chang
 int endpoint_set_options(struct db_tx *tx, const char *project, const char *name, const json_t *changes,
                          const char *actor, struct error *error)
 {
-    cleanup_endpoint struct endpoint e = {0};
+    cleanup_endpoint_row struct endpoint_row e = {0};
     cleanup_json json_t *merged = NULL, *json = NULL;
     struct endpoint_options options;
 
-    if (load(tx, project, name, &e, error) < 0 || merge_options(tx, e.id, changes, &merged, error) < 0)
+    if (endpoint_row_load(tx, project, name, &e, error) < 0 || merge_options(tx, e.id, changes, &merged, error) < 0)
         return -1;
     endpoint_options_read(merged, &options);
     json = options_json(&options);
     if (endpoint_options_check(&options, error) < 0 ||
         db_exec(tx, error, "UPDATE endpoints SET options = ? WHERE id = ?", "ji", json, e.id) < 0)
         return -1;
-    return announce(tx, "slipway.endpoint.changed", &e, actor, json_build("{s:O}", "options", json), error);
+    return endpoint_announce(tx, "slipway.endpoint.changed", &e, actor, json_build("{s:O}", "options", json), error);
 }
 
 /* It is live, or on its way: the deployment that made or makes it so. */
@@ -261,7 +288,7 @@ static int deploy_again(struct db_tx *tx, int64_t endpoint, const struct model_v
 {
     if (db_query_int(tx, ret_deployment, error,
                      "SELECT max(id) FROM deployments WHERE endpoint = ? AND version = ? "
-                     "AND state IN ('pending', 'live')",
+                     "AND kind IN ('deploy', 'follow', 'rollback', 'promote') AND state IN ('pending', 'live')",
                      "ii", endpoint, version->number) < 0)
         return -1;
     if (strcmp(kind, "deploy") != 0)
@@ -272,70 +299,80 @@ static int deploy_again(struct db_tx *tx, int64_t endpoint, const struct model_v
 int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
                     const char *kind, const char *actor, int64_t *ret_deployment, struct error *error)
 {
-    cleanup_endpoint struct endpoint e = {0};
-    int64_t live, next, previous;
+    cleanup_endpoint_row struct endpoint_row e = {0};
+    int64_t live, next, canary, shadow, previous;
 
-    if (load(tx, project, name, &e, error) < 0)
+    if (endpoint_row_load(tx, project, name, &e, error) < 0)
         return -1;
     if (version->model_id != e.model)
         return error_set(error, ERROR_INVALID, "endpoint %s serves %s, not %s", name, e.model_name, version->model);
-    if (route_of(tx, e.id, "live", &live, error) < 0 || route_of(tx, e.id, "next", &next, error) < 0)
+    if (endpoint_role(tx, e.id, "live", &live, error) < 0 || endpoint_role(tx, e.id, "next", &next, error) < 0 ||
+        endpoint_role(tx, e.id, "canary", &canary, error) < 0 || endpoint_role(tx, e.id, "shadow", &shadow, error) < 0)
         return -1;
-    if (next == version->id || (live == version->id && !next))
+    if (next == version->id || (live == version->id && !next && !canary))
         return deploy_again(tx, e.id, version, kind, ret_deployment, error);
-    if (number_of(tx, live, &previous, error) < 0 || supersede(tx, e.id, error) < 0)
+    if (endpoint_version_number(tx, live, &previous, error) < 0 || endpoint_supersede(tx, e.id, error) < 0)
+        return -1;
+    if (shadow == version->id &&
+        db_exec(tx, error,
+                "UPDATE deployments SET state = 'superseded', ended_at = ? WHERE endpoint = ? AND kind = 'shadow' "
+                "AND state IN ('pending', 'running')",
+                "ii", clock_wall_ms(), e.id) < 0)
         return -1;
     /* Back to what is live while another was being deployed: the swap is one of a version with itself. */
-    if (live != version->id && set_role(tx, e.id, version->id, "next", error) < 0)
+    if (live != version->id && endpoint_set_role(tx, e.id, version->id, "next", 0, error) < 0)
         return -1;
-    if (add_deployment(tx, e.id, kind, version->number, previous, actor, ret_deployment, error) < 0)
+    if (endpoint_add_deployment(tx, e.id, kind, version->number, previous, actor, ret_deployment, error) < 0)
         return -1;
     /* Deployed by number, it does not follow any more; by an alias, it follows that one. */
     if (strcmp(kind, "deploy") == 0 &&
         db_exec(tx, error, "UPDATE endpoints SET follow = ? WHERE id = ?", "si", version->alias, e.id) < 0)
         return -1;
-    return announce(tx, "slipway.endpoint.deploying", &e, actor,
-                    json_build("{s:s, s:I, s:I, s:s, s:s?}", "kind", kind, "deployment", (json_int_t)*ret_deployment,
-                               "version", (json_int_t)version->number, "code_weights", version->code_weights, "follow",
-                               version->alias),
-                    error);
+    return endpoint_announce(tx, "slipway.endpoint.deploying", &e, actor,
+                             json_build("{s:s, s:I, s:I, s:s, s:s?}", "kind", kind, "deployment",
+                                        (json_int_t)*ret_deployment, "version", (json_int_t)version->number,
+                                        "code_weights", version->code_weights, "follow", version->alias),
+                             error);
 }
 
 int endpoint_rollback(struct db_tx *tx, const char *project, const char *name, const char *actor,
                       int64_t *ret_deployment, struct error *error)
 {
     cleanup_model_version struct model_version back = MODEL_VERSION_INIT;
-    cleanup_endpoint struct endpoint e = {0};
-    int64_t live, standby, previous;
+    cleanup_endpoint_row struct endpoint_row e = {0};
+    int64_t live, standby, canary, previous;
 
-    if (load(tx, project, name, &e, error) < 0 || route_of(tx, e.id, "live", &live, error) < 0 ||
-        route_of(tx, e.id, "standby", &standby, error) < 0)
+    if (endpoint_row_load(tx, project, name, &e, error) < 0 || endpoint_role(tx, e.id, "live", &live, error) < 0 ||
+        endpoint_role(tx, e.id, "standby", &standby, error) < 0 ||
+        endpoint_role(tx, e.id, "canary", &canary, error) < 0)
         return -1;
+    if (canary)
+        return endpoint_abort(tx, project, name, "canary", NULL, NULL, actor, ret_deployment, error);
     if (!live || !standby)
         return error_set(error, ERROR_CONFLICT, "endpoint %s has no earlier version to go back to", name);
-    if (model_resolve_id(tx, standby, &back, error) < 0 || number_of(tx, live, &previous, error) < 0 ||
-        supersede(tx, e.id, error) < 0 || set_role(tx, e.id, standby, "live", error) < 0 ||
-        set_role(tx, e.id, live, "standby", error) < 0 ||
-        add_deployment(tx, e.id, "rollback", back.number, previous, actor, ret_deployment, error) < 0)
+    if (model_resolve_id(tx, standby, &back, error) < 0 || endpoint_version_number(tx, live, &previous, error) < 0 ||
+        endpoint_supersede(tx, e.id, error) < 0 || endpoint_set_role(tx, e.id, standby, "live", 100, error) < 0 ||
+        endpoint_set_role(tx, e.id, live, "standby", 0, error) < 0 ||
+        endpoint_add_deployment(tx, e.id, "rollback", back.number, previous, actor, ret_deployment, error) < 0)
         return -1;
     if (e.follow && model_promote(tx, &back, e.follow, "endpoint_rollback", actor, error) < 0)
         return -1;
-    return announce(tx, "slipway.endpoint.rolled_back", &e, actor,
-                    json_build("{s:I, s:I, s:s, s:I}", "deployment", (json_int_t)*ret_deployment, "version",
-                               (json_int_t)back.number, "code_weights", back.code_weights, "previous",
-                               (json_int_t)previous),
-                    error);
+    return endpoint_announce(tx, "slipway.endpoint.rolled_back", &e, actor,
+                             json_build("{s:I, s:I, s:s, s:I}", "deployment", (json_int_t)*ret_deployment, "version",
+                                        (json_int_t)back.number, "code_weights", back.code_weights, "previous",
+                                        (json_int_t)previous),
+                             error);
 }
 
 int endpoint_remove(struct db_tx *tx, const char *project, const char *name, const char *actor, struct error *error)
 {
-    cleanup_endpoint struct endpoint e = {0};
+    cleanup_endpoint_row struct endpoint_row e = {0};
 
-    if (load(tx, project, name, &e, error) < 0 || supersede(tx, e.id, error) < 0 ||
+    if (endpoint_row_load(tx, project, name, &e, error) < 0 || endpoint_supersede(tx, e.id, error) < 0 ||
         db_exec(tx, error, "UPDATE endpoints SET desired = 'removed' WHERE id = ?", "i", e.id) < 0 ||
         db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ?", "i", e.id) < 0)
         return -1;
-    return announce(tx, "slipway.endpoint.removed", &e, actor, NULL, error);
+    return endpoint_announce(tx, "slipway.endpoint.removed", &e, actor, NULL, error);
 }
 
 int endpoint_delete(struct db_tx *tx, int64_t id, struct error *error)
@@ -345,8 +382,10 @@ int endpoint_delete(struct db_tx *tx, int64_t id, struct error *error)
 
 /* -- a deployment's way -- */
 
-static int load_deployment(struct db_tx *tx, int64_t deployment, struct endpoint *ret, int64_t *ret_number,
-                           struct error *error)
+#define KIND_SIZE 16
+
+static int load_deployment(struct db_tx *tx, int64_t deployment, struct endpoint_row *ret, int64_t *ret_number,
+                           char ret_kind[KIND_SIZE], struct error *error)
 {
     cleanup_free char *name = NULL;
 
@@ -355,7 +394,7 @@ static int load_deployment(struct db_tx *tx, int64_t deployment, struct endpoint
         int r;
 
         if (db_query(tx, &rows, error,
-                     "SELECT e.name, d.version FROM deployments d JOIN endpoints e ON e.id = d.endpoint "
+                     "SELECT e.name, d.version, d.kind FROM deployments d JOIN endpoints e ON e.id = d.endpoint "
                      "WHERE d.id = ? AND d.state = 'pending'",
                      "i", deployment) < 0)
             return -1;
@@ -366,56 +405,88 @@ static int load_deployment(struct db_tx *tx, int64_t deployment, struct endpoint
             return -1;
         name = xstrdup(db_text(&rows, 0));
         *ret_number = db_int(&rows, 1);
+        snprintf(ret_kind, KIND_SIZE, "%s", db_text(&rows, 2));
     }
-    return load(tx, NULL, name, ret, error);
+    return endpoint_row_load(tx, NULL, name, ret, error);
+}
+
+/* A canary that is ready gets its share, from the live version's. */
+static int give_share(struct db_tx *tx, int64_t endpoint, int64_t deployment, struct error *error)
+{
+    return db_exec(tx, error,
+                   "UPDATE endpoint_routes SET weight = CASE role WHEN 'canary' THEN t.share ELSE 100 - t.share END "
+                   "FROM (SELECT json_extract(options, '$.share') AS share FROM deployments WHERE id = ?) AS t "
+                   "WHERE endpoint = ? AND role IN ('live', 'canary')",
+                   "ii", deployment, endpoint);
+}
+
+static int swap(struct db_tx *tx, int64_t endpoint, struct error *error)
+{
+    int64_t live, next;
+
+    if (endpoint_role(tx, endpoint, "live", &live, error) < 0 || endpoint_role(tx, endpoint, "next", &next, error) < 0)
+        return -1;
+    if (!next)
+        return 0;
+    if (db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ? AND role = 'standby'", "i", endpoint) < 0 ||
+        (live && endpoint_set_role(tx, endpoint, live, "standby", 0, error) < 0))
+        return -1;
+    return endpoint_set_role(tx, endpoint, next, "live", 100, error);
 }
 
 int endpoint_switch(struct db_tx *tx, int64_t deployment, struct error *error)
 {
-    cleanup_endpoint struct endpoint e = {0};
-    int64_t number, live, next;
+    cleanup_endpoint_row struct endpoint_row e = {0};
+    char kind[KIND_SIZE];
+    int64_t number;
+    int r = 0;
 
-    if (load_deployment(tx, deployment, &e, &number, error) < 0 || route_of(tx, e.id, "live", &live, error) < 0 ||
-        route_of(tx, e.id, "next", &next, error) < 0)
+    if (load_deployment(tx, deployment, &e, &number, kind, error) < 0)
         return -1;
-    if (next) {
-        if (db_exec(tx, error, "DELETE FROM endpoint_routes WHERE endpoint = ? AND role = 'standby'", "i", e.id) < 0 ||
-            (live && set_role(tx, e.id, live, "standby", error) < 0) || set_role(tx, e.id, next, "live", error) < 0)
-            return -1;
-    }
+    if (strcmp(kind, "canary") == 0)
+        r = give_share(tx, e.id, deployment, error);
+    else if (strcmp(kind, "shadow") != 0)
+        r = swap(tx, e.id, error);
+    if (r < 0)
+        return -1;
     return db_exec(tx, error, "UPDATE deployments SET ready_at = ? WHERE id = ?", "ii", clock_wall_ms(), deployment);
 }
 
 int endpoint_switched(struct db_tx *tx, int64_t deployment, int64_t switch_us, struct error *error)
 {
-    cleanup_endpoint struct endpoint e = {0};
+    cleanup_endpoint_row struct endpoint_row e = {0};
+    char kind[KIND_SIZE];
     int64_t number;
 
-    if (load_deployment(tx, deployment, &e, &number, error) < 0 ||
+    if (load_deployment(tx, deployment, &e, &number, kind, error) < 0 ||
         db_exec(tx, error,
-                "UPDATE deployments SET state = 'live', ready_at = ifnull(ready_at, ?1), switched_at = ?1, "
-                "switch_us = ?2 WHERE id = ?3",
-                "iii", clock_wall_ms(), switch_us, deployment) < 0)
+                "UPDATE deployments SET state = ?1, ready_at = ifnull(ready_at, ?2), switched_at = ?2, "
+                "switch_us = ?3 WHERE id = ?4",
+                "siii", endpoint_is_trial(kind) ? "running" : "live", clock_wall_ms(), switch_us, deployment) < 0)
         return -1;
-    return announce(tx, "slipway.endpoint.switched", &e, NULL,
-                    json_build("{s:I, s:I, s:I}", "deployment", (json_int_t)deployment, "version", (json_int_t)number,
-                               "switch_us", (json_int_t)switch_us),
-                    error);
+    return endpoint_announce(tx, "slipway.endpoint.switched", &e, NULL,
+                             json_build("{s:I, s:s, s:I, s:I}", "deployment", (json_int_t)deployment, "kind", kind,
+                                        "version", (json_int_t)number, "switch_us", (json_int_t)switch_us),
+                             error);
 }
 
 int endpoint_deployment_failed(struct db_tx *tx, int64_t deployment, const char *message, struct error *error)
 {
-    cleanup_endpoint struct endpoint e = {0};
+    cleanup_endpoint_row struct endpoint_row e = {0};
+    char kind[KIND_SIZE];
     int64_t number;
+    int r;
 
-    if (load_deployment(tx, deployment, &e, &number, error) < 0 || supersede(tx, e.id, error) < 0 ||
-        db_exec(tx, error, "UPDATE deployments SET state = 'failed', message = ? WHERE id = ?", "si", message,
-                deployment) < 0)
+    if (load_deployment(tx, deployment, &e, &number, kind, error) < 0)
         return -1;
-    return announce(tx, "slipway.endpoint.deployment_failed", &e, NULL,
-                    json_build("{s:I, s:I, s:s}", "deployment", (json_int_t)deployment, "version", (json_int_t)number,
-                               "message", message),
-                    error);
+    r = endpoint_is_trial(kind) ? endpoint_end_trial(tx, e.id, kind, error) : endpoint_supersede(tx, e.id, error);
+    if (r < 0 || db_exec(tx, error, "UPDATE deployments SET state = 'failed', message = ?, ended_at = ? WHERE id = ?",
+                         "sii", message, clock_wall_ms(), deployment) < 0)
+        return -1;
+    return endpoint_announce(tx, "slipway.endpoint.deployment_failed", &e, NULL,
+                             json_build("{s:I, s:s, s:I, s:s}", "deployment", (json_int_t)deployment, "kind", kind,
+                                        "version", (json_int_t)number, "message", message),
+                             error);
 }
 
 /* -- scaling -- */

@@ -3,10 +3,18 @@
  *
  * Desired state is rows of endpoint_routes:
  *
- *     role      live      gets the traffic; exactly one while one route is all there is
+ *     role      live      gets the requests, or those that the canary does not get
  *               standby   the version before it: loaded and warm, so that a rollback is only a swap
  *               next      being deployed: becomes live as soon as a replica of it is ready
- *               shadow    (answers compared, never returned)
+ *               canary    gets a share (weight, per cent) as soon as a replica of it is ready: core/endpoint-trial.c
+ *               shadow    gets copies of requests; its answers are compared and never returned
+ *
+ * At most one version has each role, and a version one role. Every change of the roles is a row of deployments:
+ *
+ *     pending ──▶ live                       deploy, follow, rollback, promote, abort, traffic: the routes are in force
+ *        │  └───▶ running ──▶ promoted       canary, shadow: until it becomes the live version,
+ *        │           └──────▶ aborted        or is ended by a person, a rule or its own failure
+ *        └─────▶ failed | superseded         its replica cannot start | another one came
  *
  * Observed state is rows of replicas, each a process of the engine:
  *
@@ -46,6 +54,7 @@ struct endpoint_options {
     double cpus; /* per replica; 0: no limit */
     uint64_t memory; /* bytes per replica; 0: no limit */
     int64_t concurrency; /* 0: what the package says */
+    char sticky[LIMIT_STICKY_HEADER + 1]; /* header whose equal values keep a version; "": none */
 };
 #define ENDPOINT_OPTIONS_INIT                                                                                          \
     {.timeout_ms = 30000,                                                                                              \
@@ -59,7 +68,7 @@ struct endpoint_options {
 /* From the JSON of the column and of the API; what is absent gets its default. "replicas" is short for a minimum and
  * a maximum that are the same. */
 void endpoint_options_read(const json_t *json, struct endpoint_options *ret);
-/* What a schema cannot say: the minimum is not above the maximum. */
+/* What a schema cannot say: the minimum is not above the maximum, a header has a name. */
 int endpoint_options_check(const struct endpoint_options *options, struct error *error);
 /* Whether the number of replicas follows the load. */
 bool endpoint_options_scale(const struct endpoint_options *options);
@@ -76,15 +85,44 @@ int endpoint_set_options(struct db_tx *tx, const char *project, const char *name
  * version that is live or on its way already it is the deployment that made it so, and nothing changes. */
 int endpoint_deploy(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
                     const char *kind, const char *actor, int64_t *ret_deployment, struct error *error);
-/* Swaps live and standby, and supersedes a pending deployment. ERROR_CONFLICT without a standby. If the
- * endpoint follows an alias, the alias goes back too. */
+/* With a canary, endpoint_abort() of it. Else swaps live and standby, and supersedes a pending deployment.
+ * ERROR_CONFLICT without a standby. If the endpoint follows an alias, the alias goes back too. */
 int endpoint_rollback(struct db_tx *tx, const char *project, const char *name, const char *actor,
                       int64_t *ret_deployment, struct error *error);
 /* Marks it for removal; serving drains it and calls endpoint_delete(). */
 int endpoint_remove(struct db_tx *tx, const char *project, const char *name, const char *actor, struct error *error);
 int endpoint_delete(struct db_tx *tx, int64_t id, struct error *error);
 
-/* A deployment whose replica is ready: next becomes live, live becomes standby, an older standby goes. */
+/* -- versions beside the live one (endpoint-trial.c) -- */
+
+/* kind "canary": {"share":per cent,"promote_if","abort_if","after":{"requests","ms"}}; kind "shadow": {"sample":0 to 1,
+ * "tolerance"} and the same rules. Loads the version; the live one keeps all requests until then. A canary supersedes
+ * what is pending and the canary before it, a shadow the shadow before it. ERROR_CONFLICT without a live version,
+ * or if the version is that. */
+int endpoint_try(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
+                 const char *kind, json_t *options, const char *actor, int64_t *ret_deployment, struct error *error);
+
+struct endpoint_share {
+    int64_t version; /* row */
+    double share; /* per cent */
+};
+/* Divides the requests anew between the live version and the canary; one of two is enough, the other gets the
+ * rest. ERROR_CONFLICT if a version that would get more has no replica that is ready. */
+int endpoint_set_shares(struct db_tx *tx, const char *project, const char *name, const struct endpoint_share *shares,
+                        size_t n_shares, const char *actor, int64_t *ret_deployment, struct error *error);
+/* The canary (or shadow, by kind) becomes live, the live version standby; an alias that the endpoint follows goes with
+ * it. decision: what a rule said (borrowed), NULL: a person did. ERROR_CONFLICT if it is not running and ready. */
+int endpoint_promote(struct db_tx *tx, const char *project, const char *name, const char *kind, json_t *decision,
+                     const char *actor, int64_t *ret_deployment, struct error *error);
+/* The live version has all requests again; the canary (or shadow) is drained and stopped, or is the standby that it
+ * was before. ERROR_CONFLICT if there is none. */
+int endpoint_abort(struct db_tx *tx, const char *project, const char *name, const char *kind, const char *message,
+                   json_t *decision, const char *actor, int64_t *ret_deployment, struct error *error);
+/* Why the rules of a deployment cannot be evaluated; NULL: they can. Nothing happens if that is known. */
+int endpoint_set_problem(struct db_tx *tx, int64_t deployment, const char *problem, struct error *error);
+
+/* A deployment whose replica is ready: next becomes live, live becomes standby, an older standby goes; a canary gets
+ * its share, a shadow its copies. */
 int endpoint_switch(struct db_tx *tx, int64_t deployment, struct error *error);
 /* switch_us: how long the gateway took to take the new table. */
 int endpoint_switched(struct db_tx *tx, int64_t deployment, int64_t switch_us, struct error *error);
@@ -109,7 +147,7 @@ int replica_delete(struct db_tx *tx, const char *id, struct error *error);
 
 /* -- views -- */
 /* {"name","project","model","follow","options":{…},"state":"ready|starting|failed|draining","live":{"version",
- * "code_weights"}|null,"standby":…,"next":…,"replicas":[{"id","version","state","reason","message",
+ * "code_weights","share"}|null,"standby":…,"next":…,"canary":…,"shadow":…,"replicas":[{"id","version","state","reason","message",
  * "since"}],"scaling":{"version","wished","decision":{…}|null,"cold_starts","cold_start_ms","cold_start_mean_ms"}|null,
  * "created_at","created_by"}; project NULL: any. A live version that may do without replicas and does is ready. */
 json_t *endpoint_describe(struct db_tx *tx, const char *project, const char *name, struct error *error);

@@ -71,7 +71,7 @@ json_t *model_describe(struct db_tx *tx, const char *project, const char *model,
     "(SELECT json_object('verdict', g.state, 'reason', g.reason, 'alias', g.alias) FROM gates g "                      \
     "WHERE g.project = m.project AND g.model = m.name AND g.version = v.number ORDER BY g.id DESC LIMIT 1), "          \
     "(SELECT json_group_array(name) FROM (SELECT e.name FROM endpoint_routes r JOIN endpoints e "                      \
-    "ON e.id = r.endpoint WHERE r.version = v.id AND r.role = 'live' ORDER BY e.name)) "                               \
+    "ON e.id = r.endpoint WHERE r.version = v.id AND r.role IN ('live', 'canary') ORDER BY e.name)) "                  \
     "FROM model_versions v JOIN models m ON m.id = v.model "                                                           \
     "JOIN model_code c ON c.model = v.model AND c.number = v.code "                                                    \
     "LEFT JOIN model_weights w ON w.model = v.model AND w.number = v.weights "

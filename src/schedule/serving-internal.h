@@ -74,6 +74,10 @@ void serving_finished(struct serving *serving, int64_t deployment, int64_t switc
 /* Ends the pending deployment of a version that is not live yet, if there is one. */
 void serving_fail_deployment(struct serving *serving, int64_t endpoint, int64_t version, const char *message);
 
+/* serving-trial.c */
+/* A replica of the version failed. If it was the last one of a canary or shadow that is running, that is over. */
+void serving_trial_failed(struct serving *serving, int64_t endpoint, int64_t version, const char *message);
+
 /* serving-replica.c */
 struct replica *replica_new(struct serving *serving, const char *id);
 void replica_free(void *replica);

@@ -43,10 +43,11 @@ static char *key_of(const char *endpoint, const char *version)
 
 /* -- how many are to be there -- */
 
-static struct scale_rule rule_of(const struct endpoint_options *o, bool is_next)
+/* awake: it has a replica also while nobody asks. */
+static struct scale_rule rule_of(const struct endpoint_options *o, bool awake)
 {
     return (struct scale_rule){
-        .min = is_next && o->min_replicas == 0 ? 1 : o->min_replicas,
+        .min = awake && o->min_replicas == 0 ? 1 : o->min_replicas,
         .max = o->max_replicas,
         .queue_time_us = o->scale_queue_time_ms * 1000,
         .down_after_ns = o->scale_down_after_ms * NS_PER_MS,
@@ -94,7 +95,7 @@ int64_t scaling_wished(struct serving *s, const struct scaling_route *route, con
         scaler = scaler_new(s, route); /* perhaps in place of an endpoint of the same name that is gone */
     scaler->is_seen = true;
     scaler->is_next = strcmp(route->role, "next") == 0;
-    scaler->rule = rule_of(options, scaler->is_next);
+    scaler->rule = rule_of(options, scaler->is_next || strcmp(route->role, "canary") == 0);
     if (scaler->view.wished < 0) /* new: as many as serve now, and one to show that it works */
         scaler->view.wished = clamp(&scaler->rule, route->live > 1 ? route->live : 1);
     return clamp(&scaler->rule, scaler->view.wished);

@@ -94,15 +94,16 @@ int serving_wait(struct serving *s, int64_t deployment, int timeout_ms, int64_t 
     return over;
 }
 
-/* The pending deployment of an endpoint to a version; 0: none. */
+/* The pending deployment that waits for a replica of the version; 0: none. */
 static int64_t pending_deployment(struct db_tx *tx, int64_t endpoint, int64_t version, struct error *error)
 {
     int64_t id = 0;
 
     if (db_query_int(tx, &id, error,
-                     "SELECT ifnull((SELECT d.id FROM deployments d JOIN endpoint_routes r ON r.endpoint = d.endpoint "
-                     "AND r.role = 'next' WHERE d.endpoint = ? AND r.version = ? AND d.state = 'pending' "
-                     "ORDER BY d.id DESC LIMIT 1), 0)",
+                     "SELECT ifnull((SELECT max(d.id) FROM deployments d JOIN endpoint_routes r "
+                     "ON r.endpoint = d.endpoint AND r.role IN ('next', 'canary', 'shadow') "
+                     "JOIN model_versions v ON v.id = r.version AND v.number = d.version "
+                     "WHERE d.endpoint = ? AND r.version = ? AND d.state = 'pending'), 0)",
                      "ii", endpoint, version) < 0)
         return -1;
     return id;
@@ -119,8 +120,11 @@ void serving_fail_deployment(struct serving *s, int64_t endpoint, int64_t versio
         log_error("cannot read deployments", "error", error.message);
         return;
     }
-    if (id == 0)
+    if (id == 0) {
+        db_end(&tx);
+        serving_trial_failed(s, endpoint, version, message);
         return;
+    }
     if (endpoint_deployment_failed(&tx, id, message, &error) < 0 || db_commit(&tx, &error) < 0) {
         log_error("cannot store the end of a deployment", "error", error.message);
         return;
@@ -132,7 +136,7 @@ void serving_fail_deployment(struct serving *s, int64_t endpoint, int64_t versio
 
 struct route {
     int64_t endpoint, version;
-    char role[12];
+    bool waits;         /* a deployment is pending until a replica is ready */
     int64_t replicas;   /* wished */
     int64_t timeout_ms; /* of a request */
 };
@@ -158,7 +162,10 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
         db_query(&tx, &rows, error,
                  "SELECT r.endpoint, r.version, r.role, e.options, e.name, e.project, v.number, ifnull(c.wished, -1), "
                  "(SELECT ifnull(max(l.wished), 0) FROM endpoint_scaling l JOIN endpoint_routes o "
-                 "ON o.endpoint = l.endpoint AND o.version = l.version AND o.role = 'live' WHERE l.endpoint = e.id) "
+                 "ON o.endpoint = l.endpoint AND o.version = l.version AND o.role = 'live' WHERE l.endpoint = e.id), "
+                 "r.role IN ('next', 'canary', 'shadow') AND EXISTS (SELECT 1 FROM deployments d "
+                 "WHERE d.endpoint = r.endpoint AND d.version = v.number AND d.state = 'pending' "
+                 "AND d.ready_at IS NULL) "
                  "FROM endpoint_routes r JOIN endpoints e ON e.id = r.endpoint "
                  "JOIN model_versions v ON v.id = r.version "
                  "LEFT JOIN endpoint_scaling c ON c.endpoint = r.endpoint AND c.version = r.version "
@@ -168,6 +175,7 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
     while ((r = db_next(&rows, error)) > 0) {
         cleanup_json json_t *json = db_json(&rows, 3, error);
         struct endpoint_options options;
+        const char *role = db_text(&rows, 2);
         struct route *route;
 
         if (!json)
@@ -178,15 +186,20 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
             d->routes = xreallocarray(d->routes, d->capacity, sizeof(*d->routes));
         }
         route = &d->routes[d->count++];
-        *route = (struct route){
-            .endpoint = db_int(&rows, 0), .version = db_int(&rows, 1), .timeout_ms = options.timeout_ms};
-        snprintf(route->role, sizeof(route->role), "%s", db_text(&rows, 2));
+        *route = (struct route){.endpoint = db_int(&rows, 0),
+                                .version = db_int(&rows, 1),
+                                .waits = db_int(&rows, 9),
+                                .timeout_ms = options.timeout_ms};
+        if (strcmp(role, "shadow") == 0) {
+            route->replicas = 1;
+            continue;
+        }
         route->replicas = scaling_wished(s,
                                          &(struct scaling_route){.endpoint = route->endpoint,
                                                                  .version = route->version,
                                                                  .name = db_text(&rows, 4),
                                                                  .project = db_text(&rows, 5),
-                                                                 .role = route->role,
+                                                                 .role = role,
                                                                  .number = db_int(&rows, 6),
                                                                  .stored = db_int(&rows, 7),
                                                                  .live = db_int(&rows, 8)},
@@ -242,9 +255,10 @@ static int find_move(struct db_tx *tx, struct move *ret, struct error *error)
                  "JOIN model_aliases a ON a.model = e.model AND a.alias = e.follow "
                  "JOIN model_versions v ON v.id = a.version "
                  "LEFT JOIN endpoint_routes r ON r.endpoint = e.id AND r.version = a.version "
-                 "WHERE e.desired = 'serving' AND (r.role IS NULL OR r.role = 'standby') "
+                 "WHERE e.desired = 'serving' AND (r.role IS NULL OR r.role NOT IN ('live', 'next')) "
                  "AND NOT EXISTS (SELECT 1 FROM deployments d WHERE d.endpoint = e.id AND d.version = v.number "
-                 "AND d.state = 'failed' AND d.id = (SELECT max(id) FROM deployments WHERE endpoint = e.id)) LIMIT 1",
+                 "AND d.state = 'failed' AND d.id = (SELECT max(id) FROM deployments WHERE endpoint = e.id "
+                 "AND kind NOT IN ('canary', 'shadow', 'traffic', 'abort'))) LIMIT 1",
                  "") < 0)
         return -1;
     r = db_next(&rows, error);
@@ -252,7 +266,7 @@ static int find_move(struct db_tx *tx, struct move *ret, struct error *error)
         return r;
     ret->endpoint = xstrdup(db_text(&rows, 0));
     ret->version = db_int(&rows, 1);
-    ret->is_standby = !db_is_null(&rows, 2);
+    ret->is_standby = !db_is_null(&rows, 2) && strcmp(db_text(&rows, 2), "standby") == 0;
     return 1;
 }
 
@@ -296,7 +310,7 @@ static int follow_aliases(struct serving *s, struct error *error)
     return r;
 }
 
-/* 2. Versions that are ready become live. */
+/* 2. Versions that are ready become live, or get their share or their copies. */
 static int switch_ready(struct serving *s, const struct desired *d, struct error *error)
 {
     for (size_t i = 0; i < d->count; i++) {
@@ -304,7 +318,7 @@ static int switch_ready(struct serving *s, const struct desired *d, struct error
         const struct route *route = &d->routes[i];
         int64_t id;
 
-        if (strcmp(route->role, "next") != 0 || count_replicas(s, route, true) == 0)
+        if (!route->waits || count_replicas(s, route, true) == 0)
             continue;
         if (db_begin_write(s->store->db, &tx, error) < 0 ||
             (id = pending_deployment(&tx, route->endpoint, route->version, error)) < 0)
@@ -451,16 +465,16 @@ static json_t *route_json(struct serving *s, struct db_rows *rows, const struct 
                           const json_t *package)
 {
     const char *role = db_text(rows, 7);
-    bool is_live = strcmp(role, "live") == 0 || (strcmp(role, "next") == 0 && db_int(rows, 10) == 0);
+    /* The first version of all gets requests before it is ready: they wait for it. */
+    double weight = strcmp(role, "next") == 0 && db_int(rows, 10) == 0 ? 100 : db_real(rows, 11);
     cleanup_free char *number = xasprintf("%lld", (long long)db_int(rows, 5));
     json_t *route = json_build(
-        "{s:s, s:s, s:i, s:b, s:s, s:I, s:o}", "version", number, "code_weights", db_text(rows, 6), "weight",
-        is_live ? 100 : 0, "shadow", strcmp(role, "shadow") == 0, "platform",
-        json_get_string(package, "runtime", "python"), "concurrency",
+        "{s:s, s:s, s:f, s:b, s:s, s:I, s:o}", "version", number, "code_weights", db_text(rows, 6), "weight", weight,
+        "shadow", strcmp(role, "shadow") == 0, "platform", json_get_string(package, "runtime", "python"), "concurrency",
         (json_int_t)(options->concurrency ? options->concurrency : json_get_int(package, "concurrency", 1)), "replicas",
         replicas_of(s, db_int(rows, 8), db_int(rows, 9)));
 
-    if (endpoint_options_scale(options))
+    if (endpoint_options_scale(options) && strcmp(role, "shadow") != 0)
         json_object_set_new(route, "scale",
                             json_build("{s:I, s:b}", "queue_time_ms", (json_int_t)options->scale_queue_time_ms,
                                        "to_zero", options->min_replicas == 0));
@@ -473,9 +487,10 @@ static json_t *route_json(struct serving *s, struct db_rows *rows, const struct 
 
 static json_t *endpoint_json(struct db_rows *rows, const struct endpoint_options *options)
 {
-    return json_build("{s:s, s:s, s:s, s:I, s:I, s:b, s:[]}", "name", db_text(rows, 0), "project", db_text(rows, 1),
-                      "model", db_text(rows, 2), "timeout_ms", (json_int_t)options->timeout_ms, "queue",
-                      (json_int_t)options->queue, "public", options->is_public, "routes");
+    return json_build("{s:s, s:s, s:s, s:I, s:I, s:b, s:s?, s:[]}", "name", db_text(rows, 0), "project",
+                      db_text(rows, 1), "model", db_text(rows, 2), "timeout_ms", (json_int_t)options->timeout_ms,
+                      "queue", (json_int_t)options->queue, "public", options->is_public, "sticky",
+                      *options->sticky ? options->sticky : NULL, "routes");
 }
 
 static json_t *build_table(struct serving *s, struct error *error)
@@ -491,7 +506,7 @@ static json_t *build_table(struct serving *s, struct error *error)
             &tx, &rows, error,
             "SELECT e.name, e.project, m.name, e.options, c.package, v.number, v.code || ifnull('.' || v.weights, ''), "
             "r.role, e.id, v.id, "
-            "(SELECT count(*) FROM endpoint_routes l WHERE l.endpoint = e.id AND l.role = 'live') "
+            "(SELECT count(*) FROM endpoint_routes l WHERE l.endpoint = e.id AND l.role = 'live'), r.weight "
             "FROM endpoints e JOIN models m ON m.id = e.model JOIN endpoint_routes r ON r.endpoint = e.id "
             "JOIN model_versions v ON v.id = r.version "
             "JOIN model_code c ON c.model = v.model AND c.number = v.code "
@@ -567,8 +582,10 @@ static int find_due(struct serving *s, struct sending **ret, struct error *error
     due->serving = s;
     if (db_begin_read(s->store->db, &tx, error) < 0 ||
         db_query(&tx, &rows, error,
-                 "SELECT d.id FROM deployments d JOIN endpoint_routes r ON r.endpoint = d.endpoint AND r.role = 'live' "
-                 "JOIN model_versions v ON v.id = r.version WHERE d.state = 'pending' AND v.number = d.version",
+                 "SELECT d.id FROM deployments d JOIN endpoint_routes r ON r.endpoint = d.endpoint "
+                 "JOIN model_versions v ON v.id = r.version AND v.number = d.version WHERE d.state = 'pending' "
+                 "AND ((r.role = 'live' AND d.kind NOT IN ('canary', 'shadow')) "
+                 "OR (r.role = d.kind AND d.ready_at IS NOT NULL))",
                  "") < 0)
         return -1;
     while (due->count < LIMIT_ENDPOINTS && (r = db_next(&rows, error)) > 0)

@@ -257,6 +257,69 @@ static void test_from_every_older_version(void **state)
     }
 }
 
+/* Tables that a step builds anew keep their rows, and numbers that were given are not given again. */
+static void test_traffic_keeps_routes_and_deployments(void **state)
+{
+    static const char *const rows[] = {
+        "INSERT INTO models (id, project, name, created_at) VALUES (1, 'default', 'a/b', 0)",
+        "INSERT INTO model_code (model, number, digest, size, created_at) VALUES (1, 1, 'd', 1, 0)",
+        "INSERT INTO model_versions (id, model, number, code, created_at, created_by) VALUES (10, 1, 1, 1, 0, 'x')",
+        "INSERT INTO model_code (model, number, digest, size, created_at) VALUES (1, 2, 'e', 1, 0)",
+        "INSERT INTO model_versions (id, model, number, code, created_at, created_by) VALUES (11, 1, 2, 2, 0, 'x')",
+        "INSERT INTO endpoints VALUES (5, 'default', 'e', 1, NULL, '{}', 'serving', 0, 'x')",
+        "INSERT INTO endpoint_routes (endpoint, version, role) VALUES (5, 10, 'live'), (5, 11, 'standby')",
+        "INSERT INTO deployments (endpoint, kind, version, state, actor, created_at) VALUES (5, 'a', 1, 'live', 'x', "
+        "7)",
+        "INSERT INTO deployments (endpoint, kind, version, state, actor, created_at) VALUES (5, 'b', 2, 'live', 'x', "
+        "8)",
+        "DELETE FROM deployments WHERE id = 2",
+    };
+    static const struct {
+        const char *sql;
+        int64_t value;
+    } checks[] = {
+        {"SELECT weight FROM endpoint_routes WHERE role = 'live' AND version = 10", 100},
+        {"SELECT weight FROM endpoint_routes WHERE role = 'standby' AND version = 11", 0},
+        {"SELECT created_at FROM deployments WHERE id = 1 AND state = 'live' AND options IS NULL", 7},
+        {"SELECT seq FROM sqlite_sequence WHERE name = 'deployments'", 2},
+        {"SELECT count(*) FROM sqlite_sequence WHERE name LIKE '%_new'", 0},
+    };
+    struct fixture *f = *state;
+    cleanup_error struct error error = ERROR_INIT;
+    cleanup_free char *path = xasprintf("%s/before-traffic.db", f->directory);
+    cleanup_db struct db *db = NULL;
+
+    assert_ok(db_open_at(path, 5, &db, &error), &error);
+    {
+        cleanup_tx struct db_tx tx = DB_TX_INIT;
+
+        assert_ok(db_begin_write(db, &tx, &error), &error);
+        for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+            assert_ok(db_exec(&tx, &error, rows[i], NULL), &error);
+        assert_ok(db_commit(&tx, &error), &error);
+    }
+    db = db_close(db);
+    assert_ok(db_open_at(path, 6, &db, &error), &error);
+    {
+        cleanup_tx struct db_tx tx = DB_TX_INIT;
+
+        assert_ok(db_begin_write(db, &tx, &error), &error);
+        for (size_t i = 0; i < ARRAY_SIZE(checks); i++) {
+            int64_t value = -1;
+
+            assert_ok(db_query_int(&tx, &value, &error, checks[i].sql, NULL), &error);
+            if (value != checks[i].value)
+                fail_msg("%s: %lld, expected %lld", checks[i].sql, (long long)value, (long long)checks[i].value);
+        }
+        assert_ok(db_exec(&tx, &error,
+                          "INSERT INTO endpoint_routes VALUES (5, 11, 'canary', 0.5) "
+                          "ON CONFLICT DO UPDATE SET role = excluded.role, weight = excluded.weight",
+                          NULL),
+                  &error);
+        assert_int_equal(db_exec(&tx, NULL, "UPDATE endpoint_routes SET role = 'king'", NULL), -1);
+    }
+}
+
 static void test_numbers_ascend(void **state)
 {
     for (size_t i = 1; i < migrations_count; i++)
@@ -427,6 +490,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_statement_within_itself, setup, teardown),
         cmocka_unit_test_setup_teardown(test_statement_cache_is_bounded, setup, teardown),
         cmocka_unit_test_setup_teardown(test_from_every_older_version, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_traffic_keeps_routes_and_deployments, setup, teardown),
         cmocka_unit_test(test_numbers_ascend),
         cmocka_unit_test_setup_teardown(test_refuses_what_it_does_not_know, setup, teardown),
         cmocka_unit_test_setup_teardown(test_refuses_garbage, setup, teardown),

@@ -64,7 +64,7 @@ def test_deploy_predict_rollback(cli, push, ask):
     push("one")
     push("two")
     created = cli.json("endpoint", "create", "echo", "test/echo@1", "--public")
-    assert created["live"] == {"version": 1, "code_weights": "1"}
+    assert created["live"] == {"version": 1, "code_weights": "1", "share": 100}
     assert created["deployment"]["state"] == "live"
     assert ask("hi").body == b"one:hi"
 
