@@ -105,6 +105,8 @@ struct workers *workers_free(struct workers *workers)
         struct task *task = workers->tasks;
 
         workers->tasks = task->next;
+        if (!task->done)
+            task->work(task->userdata);
         free(task);
     }
     pthread_mutex_destroy(&workers->lock);

@@ -12,9 +12,10 @@
 struct workers;
 
 struct workers *workers_new(struct loop *loop, int threads);
-/* Waits for work in progress; what has not begun, and what is added later, is dropped. */
+/* Waits for work in progress; what has not begun, and what is added later, waits for workers_free(). */
 void workers_stop(struct workers *workers);
-/* Stops if needed; what would be told to the loop is dropped, too. Accepts NULL; returns NULL. */
+/* Stops if needed. Work whose end is told to the loop is dropped, and so is what would be told; work that nobody
+ * waits for (done is NULL) is done now. Accepts NULL; returns NULL. */
 struct workers *workers_free(struct workers *workers);
-/* done may be NULL. Any thread. */
+/* done may be NULL: then `work` owns userdata. Any thread. */
 void workers_add(struct workers *workers, loop_fn work, loop_fn done, void *userdata);

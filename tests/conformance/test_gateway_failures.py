@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from gateway import SECONDS, Gateway, serving
+from gateway import SECONDS, Gateway, is_instrumented, serving
 
 MODEL = '''
 import os
@@ -297,7 +297,7 @@ def test_control_requests_that_are_wrong():
         assert g.post("/predict/echo", "a").status == 404
 
 
-def test_two_hundred_loads_and_unloads_leave_nothing_behind():
+def test_loads_and_unloads_leave_nothing_behind():
     def memory():
         with open(f"/proc/{g.process.pid}/status") as f:
             return sum(int(line.split()[1]) for line in f if line.startswith(("RssAnon", "RssShmem")))
@@ -315,5 +315,6 @@ def test_two_hundred_loads_and_unloads_leave_nothing_behind():
             worker.wait(SECONDS)
             g.workers.pop(i + 1)
             sizes.append(memory())
-        assert max(sizes[10:]) - min(sizes[10:]) < 2048, sizes
+        if not is_instrumented():  # a sanitizer keeps what was freed
+            assert max(sizes[10:]) - min(sizes[10:]) < 2048, sizes
         assert len(os.listdir(f"/proc/{g.process.pid}/fd")) < 40

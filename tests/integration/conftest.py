@@ -189,8 +189,8 @@ def processes_of(directory):
     ]
 
 
-def kill_tree(pids):
-    """Kills the processes and all that descend from them, children first stopped so that none escapes."""
+def tree(pids):
+    """The processes and all that descend from them."""
     parents = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdigit():
@@ -199,13 +199,14 @@ def kill_tree(pids):
             except OSError:
                 continue
             parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    doomed = set(pids)
-    while True:
-        more = {pid for pid, parent in parents.items() if parent in doomed} - doomed
-        if not more:
-            break
-        doomed |= more
-    for pid in doomed:
+    found = set(pids)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def kill_tree(pids):
+    for pid in tree(pids):
         try:
             os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):

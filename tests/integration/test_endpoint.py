@@ -1,13 +1,15 @@
 """Endpoints: deploy, predict, roll back, and what happens when a process dies."""
 
+import json
 import os
+import pathlib
 import signal
 import socket
 import threading
 import time
 
 import pytest
-from conftest import Client, processes_of, wait_until
+from conftest import Client, processes_of, tree, wait_until
 
 ECHO = """
 def init():
@@ -205,10 +207,13 @@ def test_refusals(cli, push, client):
 def test_removal_ends_the_processes(cli, push, client, daemon):
     push("one")
     cli("endpoint", "create", "echo", "test/echo@1", "--public")
-    assert any("runs/" in open(f"/proc/{pid}/cmdline").read() for pid in processes_of(daemon.data / "runs"))
+    monitors = [json.loads(path.read_text())["pid"] for path in (daemon.data / "runs").rglob("monitor.json")]
+    processes = tree(monitors)
+    assert len(monitors) == 1 and len(processes) > 1
     cli("endpoint", "rm", "echo")
     wait_until(lambda: client.request("GET", "/api/v1/endpoints/echo").status == 404, what="removal")
-    wait_until(lambda: not processes_of(daemon.data / "runs"), what="end of the replicas")
+    wait_until(lambda: not any(pathlib.Path(f"/proc/{pid}").exists() for pid in processes), what="end of the replicas")
+    wait_until(lambda: not processes_of(daemon.data / "runs"), what="end of what the command lines name")
     assert not list((daemon.data / "runs").iterdir())
     cli("model", "rm", "test/echo", "--all")
 

@@ -525,7 +525,7 @@ def test_full_disk_delays_the_record(engines, small_disk):
         flag = directory / "view/data"
     run = engines.start(node)
     wait_until(lambda: (directory / "intake.jsonl").exists() and run.intake("started"))
-    (flag / "go").touch()
+    (flag / "soon").touch()
     blob = small_disk / "blob"
     with open(blob, "wb", buffering=0) as f:
         try:
@@ -533,6 +533,7 @@ def test_full_disk_delays_the_record(engines, small_disk):
                 f.write(b"x" * 4096)
         except OSError:
             pass
+    (flag / "soon").rename(flag / "go")
     time.sleep(1.5)
     assert not (directory / "exit.json").exists() and run.process.poll() is None
     for line in run.read("intake.jsonl").splitlines():
