@@ -93,6 +93,7 @@ def test_xgboost(cli, ask, tmp_path, suffix):
     assert wrong.status == 400 and "takes [-1, 2]" in wrong.json["error"]
 
 
+@pytest.mark.plain("OpenVINO opens libraries with RTLD_DEEPBIND, which the sanitizers' run-time refuses")
 @pytest.mark.skipif(not TESTDATA.is_dir(), reason="libonnx-testdata is not installed")
 def test_onnx(cli, ask, tmp_path):
     (tmp_path / "requirements.txt").write_text("openvino\n")
