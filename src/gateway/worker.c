@@ -133,6 +133,8 @@ static int send_message(struct worker *worker, const struct wire_message *messag
     return sendmsg(worker->socket, &header, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*message) ? 0 : -1;
 }
 
+static void watch_for_hang(struct worker *worker);
+
 void worker_exit(struct worker *worker)
 {
     struct wire_message message = {.magic = WIRE_MAGIC, .version = WIRE_VERSION, .type = WIRE_EXIT};
@@ -142,6 +144,8 @@ void worker_exit(struct worker *worker)
 
 void worker_wake(struct worker *worker)
 {
+    if (!worker->hang_timer)
+        watch_for_hang(worker);
     if (ring_wake(worker->ring) < 0)
         worker->ring->complaint = "tampered with its eventfd";
 }
@@ -177,8 +181,6 @@ static int on_prepare(void *userdata)
     return -1;
 }
 
-static void watch_for_hang(struct worker *worker);
-
 static void on_hang_timer(void *userdata)
 {
     struct worker *worker = userdata;
@@ -193,10 +195,11 @@ static void on_hang_timer(void *userdata)
         worker_kill(worker, worker->ring->complaint);
         return;
     }
-    watch_for_hang(worker);
+    if (slot >= 0)
+        watch_for_hang(worker);
 }
 
-/* Looks when the oldest request should be over, and at least once a second. */
+/* While it has requests: looks when the oldest should be over, and at least once a second. */
 static void watch_for_hang(struct worker *worker)
 {
     int64_t delay = NS_PER_SEC;
@@ -231,7 +234,6 @@ static void welcome(struct worker *worker)
     message.big_size = ring->big_size;
     worker->on_answers = loop_add_fd(worker->gateway->loop, ring->fds[WIRE_FD_WAKE_GATEWAY], EPOLLIN | EPOLLET,
                                      on_answers, worker);
-    watch_for_hang(worker);
     if (send_message(worker, &message, ring->fds, WIRE_FD_COUNT) < 0) {
         drop(worker, "gone", "closed its connection", false);
         return;

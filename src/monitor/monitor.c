@@ -621,7 +621,8 @@ static int set_up(struct monitor *monitor, struct error *error)
         open_view(monitor, error) < 0)
         return -1;
     monitor->program = program_new(monitor->directory, monitor->spec, monitor->loop, &program_callbacks, monitor);
-    if (monitor->spec->cgroup)
+    /* A replica's usage is asked for when somebody wants to see it; it has no end that its record could wait for. */
+    if (monitor->spec->cgroup && !monitor->spec->restart)
         loop_add_interval(monitor->loop, STATS_INTERVAL, on_stats, monitor);
     return 0;
 }

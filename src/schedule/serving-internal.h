@@ -49,6 +49,7 @@ struct serving {
     struct map replicas;       /* id → struct replica, owned */
     struct map backoffs;       /* "endpoint/version" → struct backoff, owned */
     struct map scalers;        /* "name/number" → what serving-scale.c knows of a version that scales, owned */
+    struct map packages;       /* digest of code → json_t, what package_inspect() said and is servable, owned */
     char *sent;                /* route table that the gateway has or is about to have; NULL: none */
     struct loop_source *wake;  /* one-shot: something is due */
     int64_t wake_ns;

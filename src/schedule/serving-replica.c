@@ -16,6 +16,7 @@
 
 #define PROGRAM_INSIDE "/slipway/slipway" /* our own program, as a replica sees it */
 #define STOP_GRACE_MS  5000 /* between SIGTERM and SIGKILL for a replica that has no request left */
+#define PACKAGES_KEPT  256  /* versions whose package was inspected by this process */
 #define INIT_ATTEMPTS  2    /* failures of init() before a new version counts as bad */
 
 struct replica *replica_new(struct serving *serving, const char *id)
@@ -213,7 +214,7 @@ static void prepare(void *userdata)
     cleanup_free char *owner = xasprintf("replica:%s", p->replica->id);
     struct digest digest;
 
-    if (check_package(serving->store, &p->version, &p->package, &p->error) < 0 ||
+    if ((!p->package && check_package(serving->store, &p->version, &p->package, &p->error) < 0) ||
         find_environment(serving, p->version.project, json_get_string(p->package, "environment", NULL), &p->environment,
                          &p->error) < 0 ||
         code_unpack(serving->store, p->version.code_digest, &p->code, &p->error) < 0 ||
@@ -319,6 +320,14 @@ static int launch(struct preparation *p, struct error *error)
 
 static void prepare_later(struct replica *r);
 
+/* What was found good need not be looked at again: a request may be waiting for the next replica of it. */
+static void remember_package(struct serving *serving, const struct preparation *p)
+{
+    if (map_count(&serving->packages) >= PACKAGES_KEPT)
+        map_release(&serving->packages);
+    map_put(&serving->packages, p->version.code_digest, json_incref(p->package));
+}
+
 /* On the loop. */
 static void prepared(void *userdata)
 {
@@ -326,6 +335,8 @@ static void prepared(void *userdata)
     struct replica *r = p->replica;
 
     r->is_preparing = false;
+    if (p->error.code == ERROR_NONE)
+        remember_package(r->serving, p);
     if (atomic_load(&r->serving->is_closing)) {
         preparation_free(p);
         return;
@@ -358,6 +369,7 @@ static int load_preparation(struct preparation *p, struct error *error)
     if (!options)
         return -1;
     endpoint_options_read(options, &p->options);
+    p->package = json_incref(map_get(&p->replica->serving->packages, p->version.code_digest));
     return 0;
 }
 

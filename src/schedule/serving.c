@@ -890,6 +890,11 @@ uid_t serving_gateway_uid(void)
     return getpwnam_r(GATEWAY_USER, &entry, buffer, sizeof(buffer), &found) == 0 && found ? found->pw_uid : GATEWAY_UID;
 }
 
+static void json_release(void *value)
+{
+    json_decref(value);
+}
+
 static int open_link(struct serving *s, const struct serving_options *options, struct error *error)
 {
     const struct gateway_link_options link_options = {
@@ -922,6 +927,7 @@ int serving_new(struct store *store, struct orchestrator *orchestrator, const st
     s->replicas = (struct map)MAP_INIT(replica_free);
     s->backoffs = (struct map)MAP_INIT(free);
     s->scalers = scaling_map();
+    s->packages = (struct map)MAP_INIT(json_release);
     pthread_mutex_init(&s->mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -952,6 +958,7 @@ struct serving *serving_free(struct serving *s)
     map_release(&s->replicas);
     map_release(&s->backoffs);
     map_release(&s->scalers);
+    map_release(&s->packages);
     pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->mutex);
     free(s->sent);

@@ -2,16 +2,15 @@
 
 DIRECTORY (default: the working directory) holds model.py with init() and predict(text), and perhaps
 predict_tensors(inputs) with a dict of NumPy arrays, and warmup(). The gateway's socket, the replica's id and
-its key come from the environment. Only the standard library is needed; NumPy for tensors.
+its key come from the environment. Only the standard library is needed; NumPy for tensors. What is not needed by every
+model is imported where it is: a request may be waiting for this process to start.
 """
 
 import ctypes
 import os
-import platform
 import signal
 import struct
 import sys
-import traceback
 
 PREDICT, TENSORS, BATCH = 1, 2, 3
 CAN_PREDICT, CAN_TENSORS, CAN_BATCH = 1, 2, 4
@@ -58,11 +57,13 @@ class Tensors:
         self.predict = model.predict
         self.predict_tensors = getattr(model, "predict_tensors", None)
         self.predict_batch = getattr(model, "predict_batch", None)
-        try:
-            import numpy
-        except ImportError:
-            numpy = None
-        self.numpy = numpy
+        self.numpy = None
+        if self.predict_tensors:
+            try:
+                import numpy
+            except ImportError:
+                return
+            self.numpy = numpy
 
     def functions(self):
         return (
@@ -156,9 +157,14 @@ class Tensors:
         return [b"".join(head)] + parts
 
 
+def show(exception):
+    """To the log; not by the module traceback, which takes as long to import as all the rest."""
+    sys.__excepthook__(type(exception), exception, exception.__traceback__)
+
+
 def failed(exception):
     """What the client sees of an exception; the traceback goes to the log."""
-    traceback.print_exception(type(exception), exception, exception.__traceback__)
+    show(exception)
     sys.stderr.flush()
     status = INVALID if isinstance(exception, InvalidInput) else UNSUPPORTED if isinstance(exception, Unsupported) else FAILED
     return status, f"{type(exception).__name__}: {exception}"
@@ -184,14 +190,14 @@ def main():
     # The handler runs when the interpreter does; the descriptor wakes the library while it does not.
     signal.set_wakeup_fd(lib.slipway_worker_signal_fd(worker), warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, lambda number, frame: lib.slipway_worker_stop(worker))
-    if lib.slipway_worker_hello(worker, f"python {platform.python_version()}".encode(), CAN_PREDICT, 1) < 0:
+    if lib.slipway_worker_hello(worker, b"python %d.%d.%d" % sys.version_info[:3], CAN_PREDICT, 1) < 0:
         print(lib.slipway_worker_error(worker).decode(), file=sys.stderr)
         return 1
     try:
         model = load(directory)
         tensors = Tensors(model)
     except BaseException as e:
-        traceback.print_exc()
+        show(e)
         lib.slipway_worker_failed(worker, f"{type(e).__name__}: {e}".encode()[:1000])
         return 1
     lib.slipway_worker_ready(worker, tensors.functions())

@@ -46,14 +46,15 @@ def test_tells_that_requests_wait_and_that_none_come():
 
 def test_tells_when_one_replica_fewer_would_do():
     with serving(SLOW) as g:
-        g.configure(g.endpoint("echo", route(g, (1, 2))))
-        g.start_worker("echo", 2)
-        g.wait_ready("echo", 2)
+        g.configure(g.endpoint("echo", route(g, (1, 2, 3))))
+        for number in (2, 3):
+            g.start_worker("echo", number)
+        g.wait_ready("echo", 3)
         after = len(g.control.events)
-        for _ in range(20):
+        for _ in range(20):  # one after the other: at most one of three is at work
             g.post("/predict/echo", "0.02")
-        slack = g.control.wait_load(lambda e: e["level"] == "slack" and e["ready"] == 2, after)
-        assert slack["busy"] <= 1.01
+        slack = g.control.wait_load(lambda e: e["level"] == "slack" and e["ready"] == 3, after)
+        assert slack["busy"] <= 1.01 and slack["queue_time_us"] == 0
 
 
 def test_routes_without_scale_are_not_measured():
