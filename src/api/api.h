@@ -27,5 +27,8 @@ extern const struct http_route status_routes[];
 extern const struct http_route system_routes[];
 extern const struct http_route token_routes[];
 
+/* What a token's quota looks like. */
+extern const struct schema token_quota_schema;
+
 /* All tables, ended by NULL. */
 extern const struct http_route *const api_tables[];

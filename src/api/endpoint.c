@@ -39,6 +39,9 @@ static const struct schema_field options_fields[] = {
      .doc = "requests at a time per replica; 0: what the package says"},
     {"sticky", SCHEMA_STRING, .max = LIMIT_STICKY_HEADER,
      .doc = "header whose equal values stay on the same version; \"\": none"},
+    {"rate_per_second", SCHEMA_NUMBER, .min = 0, .max = 1e6,
+     .doc = "requests of one token; beyond: 429. 0: no limit. Public endpoints know no tokens and have none"},
+    {"rate_burst", SCHEMA_NUMBER, .min = 0, .max = 1e6, .doc = "of them at once; 0: as many as in a second"},
     {},
 };
 static const struct schema options_schema = {"EndpointOptions", options_fields, "how an endpoint serves"};

@@ -29,6 +29,7 @@ static const struct schema_field introspection_fields[] = {
     {"jti", SCHEMA_STRING, .doc = "id of the token"},
     {"project", SCHEMA_STRING, .doc = "absent: all"},
     {"run_id", SCHEMA_STRING, .doc = "the token of this run"},
+    {"quota", SCHEMA_OBJECT, .object = &token_quota_schema, .doc = "absent: none"},
     {},
 };
 static const struct schema introspection_schema = {"Introspection", introspection_fields,
@@ -50,6 +51,8 @@ static json_t *describe(const struct token *token)
         json_set_string(value, "project", token->project);
     if (token->run_id)
         json_set_string(value, "run_id", token->run_id);
+    if (token->quota_requests)
+        json_object_set_new(value, "quota", token_quota_json(token));
     return value;
 }
 

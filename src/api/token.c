@@ -7,6 +7,14 @@
 
 #define TTL_MAX_MS 3.2e11 /* ten years */
 
+static const struct schema_field quota_fields[] = {
+    {"requests", SCHEMA_INTEGER, SCHEMA_REQUIRED, .min = 1, .max = 1e15},
+    {"window_ms", SCHEMA_INTEGER, SCHEMA_REQUIRED, .min = LIMIT_QUOTA_WINDOW_MIN_MS, .max = LIMIT_QUOTA_WINDOW_MAX_MS,
+     .doc = "windows begin at multiples of their length, UTC"},
+    {},
+};
+const struct schema token_quota_schema = {"TokenQuota", quota_fields, "inference requests in a window of time"};
+
 static const struct schema_field token_fields[] = {
     {"id", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED},
@@ -17,6 +25,7 @@ static const struct schema_field token_fields[] = {
     {"expires_at", SCHEMA_TIME, SCHEMA_REQUIRED | SCHEMA_NULLABLE, .doc = "null: never"},
     {"last_used_at", SCHEMA_TIME, SCHEMA_REQUIRED | SCHEMA_NULLABLE, .doc = "to the minute"},
     {"revoked_at", SCHEMA_TIME, SCHEMA_NULLABLE},
+    {"quota", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &token_quota_schema},
     {"token", SCHEMA_STRING, .doc = "the secret; only in the answer that made it"},
     {},
 };
@@ -28,6 +37,7 @@ static const struct schema_field create_fields[] = {
      .doc = "admin, develop, view, predict:ENDPOINT, predict:*, separated by blanks"},
     {"project", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_NAME, .doc = "absent: all projects"},
     {"ttl_ms", SCHEMA_INTEGER, .min = 0, .max = TTL_MAX_MS, .doc = "life; absent or 0: never expires"},
+    {"quota", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &token_quota_schema, .doc = "absent: no quota"},
     {},
 };
 static const struct schema create_schema = {"TokenCreate", create_fields};
@@ -51,12 +61,15 @@ static int list_tokens(struct http_request *request, struct http_response *respo
 
 static int post_token(struct http_request *request, struct http_response *response, struct error *error)
 {
+    const json_t *quota = json_object_get(request->json, "quota");
     struct daemon *daemon = request->context;
     struct token_options options = {
         .name = json_get_string(request->json, "name", NULL),
         .scopes = json_get_string(request->json, "scopes", ""),
         .project = json_get_string(request->json, "project", NULL),
         .ttl_ms = json_get_int(request->json, "ttl_ms", 0),
+        .quota_requests = json_get_int(quota, "requests", 0),
+        .quota_window_ms = json_get_int(quota, "window_ms", 0),
     };
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     cleanup_token struct token token = TOKEN_INIT;

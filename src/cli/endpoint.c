@@ -148,6 +148,17 @@ static const struct table_column endpoint_columns[] = {
     {},
 };
 
+/* "50 a second with a token, 100 at once" */
+static char *rate_text(const json_t *endpoint)
+{
+    const json_t *options = json_object_get(endpoint, "options");
+    double rate = json_get_number(options, "rate_per_second", 0), burst = json_get_number(options, "rate_burst", 0);
+
+    if (rate <= 0)
+        return NULL;
+    return xasprintf("%g a second with a token, %g at once", rate, burst > 0 ? burst : rate > 1 ? rate : 1);
+}
+
 static const struct table_column show_columns[] = {
     {"Endpoint", "name"},
     {"State", NULL, TABLE_STATE, .text = state_text},
@@ -167,6 +178,7 @@ static const struct table_column show_columns[] = {
     {"Cold starts", .text = cold_starts_text},
     {"Time-out", "options.timeout_ms", TABLE_DURATION},
     {"Queue", "options.queue", TABLE_NUMBER},
+    {"Rate", .text = rate_text},
     {"Public", "options.public"},
     {"Sticky", "options.sticky"},
     {"Created", "created_at", TABLE_TIME},
@@ -327,13 +339,31 @@ static int add_replicas(const struct invocation *invocation, json_t *options, st
     return 0;
 }
 
+/* "50/s", "600/m"; "none" ends it. */
+static int add_rate(const struct invocation *invocation, json_t *options, struct error *error)
+{
+    const char *text = option_value(invocation, "rate");
+    double count = 0, burst = -1;
+    int64_t ms = 1000;
+
+    if (text && strcmp(text, "none") != 0 && parse_per(text, &count, &ms, error) < 0)
+        return error_wrap(error, "option --rate");
+    if (option_number(invocation, "burst", 1, 1e6, &burst, error) < 0)
+        return -1;
+    if (text)
+        json_set_number(options, "rate_per_second", count * 1000 / (double)ms);
+    if (burst > 0 || (text && count <= 0))
+        json_set_number(options, "rate_burst", burst > 0 ? burst : 0);
+    return 0;
+}
+
 static int read_options(const struct invocation *invocation, json_t *options, struct error *error)
 {
     int64_t deadline = -1;
     uint64_t memory = 0;
     double cpus = 0;
 
-    if (add_replicas(invocation, options, error) < 0 ||
+    if (add_replicas(invocation, options, error) < 0 || add_rate(invocation, options, error) < 0 ||
         add_number(invocation, "min-replicas", "min_replicas", LIMIT_REPLICAS, options, error) < 0 ||
         add_number(invocation, "max-replicas", "max_replicas", LIMIT_REPLICAS, options, error) < 0 ||
         add_duration(invocation, "scale-queue-time", "scale_queue_time_ms", options, error) < 0 ||
@@ -554,7 +584,8 @@ static int endpoint_logs(struct invocation *invocation, struct error *error)
         {"queue", 0, "N", "requests that may wait (256)"}, {"deadline", 0, "T", "longest time of a request (30s)"},    \
         {"concurrency", 0, "N", "requests at a time per replica (as the package says)"},                               \
         {"cpus", 0, "N", "cores of a replica (no limit)"}, {"memory", 0, "BYTES", "memory of a replica (no limit)"},   \
-        {"public", 0, NULL, "no token is needed"},                                                                     \
+        {"rate", 0, "N/TIME", "requests of one token, e.g. 50/s; none: no limit (no limit)"},                          \
+        {"burst", 0, "N", "of them at once (as many as in a second)"}, {"public", 0, NULL, "no token is needed"},      \
         {"sticky", 0, "HEADER", "equal values of this header stay on the same version"}
 
 static const struct option create_options[] = {

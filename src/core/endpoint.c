@@ -146,6 +146,10 @@ static json_t *options_json(const struct endpoint_options *o)
 
     if (*o->sticky)
         json_set_string(json, "sticky", o->sticky);
+    if (o->rate_per_second > 0) {
+        json_set_number(json, "rate_per_second", o->rate_per_second);
+        json_set_number(json, "rate_burst", o->rate_burst);
+    }
     if (!endpoint_options_scale(o)) {
         json_set_int(json, "replicas", o->min_replicas);
         return json;
@@ -172,6 +176,12 @@ int endpoint_options_check(const struct endpoint_options *o, struct error *error
     if (o->min_replicas > o->max_replicas)
         return error_set(error, ERROR_INVALID, "min_replicas is %lld, but max_replicas %lld",
                          (long long)o->min_replicas, (long long)o->max_replicas);
+    if (o->rate_burst > 0 && o->rate_per_second <= 0)
+        return error_set(error, ERROR_INVALID, "rate_burst is of a rate, and there is no rate_per_second");
+    if (o->rate_burst > 0 && o->rate_burst < 1)
+        return error_set(error, ERROR_INVALID, "rate_burst is at least 1, or 0 for as many as in a second");
+    if (o->rate_per_second > 0 && o->rate_per_second < 0.001)
+        return error_set(error, ERROR_INVALID, "rate_per_second is at least 0.001, or 0 for no limit");
     return 0;
 }
 
@@ -192,6 +202,8 @@ void endpoint_options_read(const json_t *json, struct endpoint_options *ret)
     ret->memory = (uint64_t)json_get_int(json, "memory", 0);
     ret->concurrency = json_get_int(json, "concurrency", 0);
     snprintf(ret->sticky, sizeof(ret->sticky), "%s", json_get_string(json, "sticky", ""));
+    ret->rate_per_second = json_get_number(json, "rate_per_second", 0);
+    ret->rate_burst = json_get_number(json, "rate_burst", 0);
 }
 
 /* The name may be taken in a project that the caller cannot see; that much it is told. */

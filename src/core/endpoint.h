@@ -55,6 +55,7 @@ struct endpoint_options {
     uint64_t memory; /* bytes per replica; 0: no limit */
     int64_t concurrency; /* 0: what the package says */
     char sticky[LIMIT_STICKY_HEADER + 1]; /* header whose equal values keep a version; "": none */
+    double rate_per_second, rate_burst; /* requests of one token; 0: no limit; burst 0: as many as in a second */
 };
 #define ENDPOINT_OPTIONS_INIT                                                                                          \
     {.timeout_ms = 30000,                                                                                              \

@@ -13,7 +13,9 @@
 #define TOUCH_INTERVAL_MS 60000
 #define KEEP_EXPIRED_MS   INT64_C(86400000) /* issued tokens and those of runs, after their end */
 
-#define COLUMNS "id, name, scopes, project, run_id, client_id, created_at, expires_at, last_used_at, revoked_at"
+#define COLUMNS                                                                                                        \
+    "id, name, scopes, project, run_id, client_id, created_at, expires_at, last_used_at, revoked_at, "                 \
+    "quota_requests, quota_window_ms"
 
 void token_release(struct token *token)
 {
@@ -36,6 +38,8 @@ static void read_token(struct db_rows *rows, struct token *ret_token)
         .created_at = db_int(rows, 6),
         .expires_at = db_int(rows, 7),
         .last_used_at = db_int(rows, 8),
+        .quota_requests = db_int(rows, 10),
+        .quota_window_ms = db_int(rows, 11),
     };
     snprintf(ret_token->id, sizeof(ret_token->id), "%s", db_text(rows, 0));
 }
@@ -210,9 +214,10 @@ static int insert(struct db_tx *tx, struct token *token, const char *actor, stru
     token->created_at = clock_wall_ms();
     if (db_exec(tx, error,
                 "INSERT INTO tokens (id, name, hash, scopes, project, run_id, client_id, created_at, created_by, "
-                "expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                "sssssssisi", token->id, token->name, hash, token->scopes, token->project, token->run_id,
-                token->client_id, token->created_at, actor, token->expires_at) < 0)
+                "expires_at, quota_requests, quota_window_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "sssssssisiii", token->id, token->name, hash, token->scopes, token->project, token->run_id,
+                token->client_id, token->created_at, actor, token->expires_at, token->quota_requests,
+                token->quota_window_ms) < 0)
         return -1;
     if (ret_token) {
         *ret_token = *token;
@@ -256,12 +261,16 @@ int token_create(struct db_tx *tx, const struct token_options *options, const ch
         return -1;
     if (options->ttl_ms < 0)
         return error_set(error, ERROR_INVALID, "a token cannot expire in the past");
+    if (!options->quota_requests != !options->quota_window_ms)
+        return error_set(error, ERROR_INVALID, "a quota is a number of requests and a window of time");
     token.scopes = normalise_scopes(options->scopes, options->project, error);
     if (!token.scopes)
         return -1;
     id_new(token.id);
     token.name = xstrdup(options->name ? options->name : token.id);
     token.project = xstrdup_null(options->project);
+    token.quota_requests = options->quota_requests;
+    token.quota_window_ms = options->quota_window_ms;
     token.expires_at = options->ttl_ms ? clock_wall_ms() + options->ttl_ms : 0;
     if (insert(tx, &token, actor, NULL, &secret, &local) < 0) {
         if (local.code == ERROR_EXISTS)
@@ -345,6 +354,8 @@ int token_issue(struct db_tx *tx, const struct token *client, const char *scopes
     token.name = xstrdup(client->name);
     token.project = xstrdup_null(client->project);
     token.client_id = xstrdup(client->id);
+    token.quota_requests = client->quota_requests;
+    token.quota_window_ms = client->quota_window_ms;
     token.expires_at = clock_wall_ms() + ttl_ms;
     if (client->expires_at && client->expires_at < token.expires_at)
         token.expires_at = client->expires_at;
@@ -396,6 +407,13 @@ int token_revoke_run(struct db_tx *tx, const char *run_id, struct error *error)
 
 /* -- show -- */
 
+json_t *token_quota_json(const struct token *token)
+{
+    return token->quota_requests ? json_build("{s:I, s:I}", "requests", (json_int_t)token->quota_requests, "window_ms",
+                                              (json_int_t)token->quota_window_ms)
+                                 : json_null();
+}
+
 json_t *token_to_json(const struct token *token)
 {
     json_t *value = json_object();
@@ -407,6 +425,7 @@ json_t *token_to_json(const struct token *token)
     json_set_time_ms(value, "created_at", token->created_at);
     json_set_time_ms(value, "expires_at", token->expires_at);
     json_set_time_ms(value, "last_used_at", token->last_used_at);
+    json_object_set_new(value, "quota", token_quota_json(token));
     return value;
 }
 
@@ -435,7 +454,7 @@ json_t *token_list(struct db_tx *tx, const char *project, bool all, const char *
         read_token(&rows, &token);
         value = token_to_json(&token);
         json_set_time_ms(value, "revoked_at", db_int(&rows, 9));
-        json_set_string(value, "created_by", db_text(&rows, 10));
+        json_set_string(value, "created_by", db_text(&rows, 12));
         json_array_append_new(items, value);
     }
     if (r < 0)

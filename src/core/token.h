@@ -13,6 +13,9 @@
  * The token of a run has `run_id` set and acts on that run only; it ends with the run. A token that was
  * issued for client credentials (OAuth2) names the token it was issued for in `client_id` and ends with it.
  *
+ * A quota is for inference requests. The gateway counts it, for a token and those issued for it together
+ * (gateway/meter.h).
+ *
  * Events: slipway.token.created, slipway.token.revoked; both hold the name and never the secret. Who caches
  * the result of token_check() forgets it on slipway.token.revoked, and at `expires_at`.
  */
@@ -33,6 +36,7 @@ struct token {
     char *run_id;    /* NULL: not of a run */
     char *client_id; /* NULL: not issued for client credentials; else the id of the client's token */
     int64_t created_at, expires_at /* 0: never */, last_used_at; /* ms */
+    int64_t quota_requests, quota_window_ms; /* requests in a window of time; 0: no quota */
 };
 #define TOKEN_INIT {.name = NULL}
 void token_release(struct token *token);
@@ -58,6 +62,7 @@ struct token_options {
     const char *scopes;
     const char *project; /* NULL: all */
     int64_t ttl_ms;      /* 0: never expires */
+    int64_t quota_requests, quota_window_ms; /* both 0: no quota */
 };
 /* ERROR_INVALID: a scope that does not exist; ERROR_EXISTS: a valid token has that name. *ret_secret is to
  * be freed; it cannot be had again. */
@@ -81,3 +86,5 @@ int token_revoke_run(struct db_tx *tx, const char *run_id, struct error *error);
 json_t *token_list(struct db_tx *tx, const char *project, bool all, const char *after, int limit, char **ret_next,
                    struct error *error);
 json_t *token_to_json(const struct token *token);
+/* {"requests","window_ms"}, or null. */
+json_t *token_quota_json(const struct token *token);

@@ -1,15 +1,16 @@
 #include <ctype.h>
-#include <math.h>
 #include <string.h>
 #include <strings.h>
 #include "gateway/auth.h"
 #include "gateway/cache.h"
 #include "gateway/call.h"
 #include "gateway/gateway.h"
+#include "gateway/meter.h"
 #include "http/client-async.h"
 #include "util/clock.h"
 #include "util/limits.h"
 #include "util/log.h"
+#include "util/parse.h"
 #include "util/xalloc.h"
 
 #define DEFAULT_PATH "/api/v1/oauth2/introspect"
@@ -26,6 +27,7 @@ struct question {
 struct bearer {
     struct gateway *gateway;
     struct cache *cache;
+    struct meters *meters;
     struct fetcher *fetcher;
     struct list questions;
     size_t n_questions;
@@ -44,6 +46,7 @@ int bearer_new(struct gateway *gateway, struct bearer **ret_auth, struct error *
     auth = xnew0(struct bearer);
     auth->gateway = gateway;
     auth->cache = cache_new(LIMIT_TOKEN_CACHE);
+    auth->meters = meters_new(LIMIT_TOKEN_CACHE);
     auth->fetcher = fetcher_new(gateway->loop);
     list_init(&auth->questions);
     if (introspect && !strncmp(introspect, "unix:", 5)) {
@@ -73,6 +76,7 @@ struct bearer *bearer_free(struct bearer *auth)
     list_for_each_safe(question, next, &auth->questions, link)
         question_free(question);
     cache_free(auth->cache);
+    meters_free(auth->meters);
     free(auth->unix_path);
     free(auth->url);
     free(auth);
@@ -101,19 +105,37 @@ static bool allows(const struct cache_entry *entry, const struct endpoint *endpo
            has_word(entry->scope, "admin", "");
 }
 
-/* A token bucket: fills with the endpoint's rate up to its burst, a request takes one. A fresh entry is full. */
-static bool within_rate(const struct endpoint *endpoint, struct cache_entry *entry, int64_t now_ns)
+static bool refuse_rate(struct bearer *auth, struct call *call, const struct cache_entry *entry)
 {
-    if (endpoint->rate <= 0)
-        return true;
-    entry->tokens += entry->tokens_at_ns ? (double)(now_ns - entry->tokens_at_ns) / NS_PER_SEC * endpoint->rate
-                                         : endpoint->burst;
-    if (entry->tokens > endpoint->burst)
-        entry->tokens = endpoint->burst;
-    entry->tokens_at_ns = now_ns;
-    if (entry->tokens < 1)
+    const struct endpoint *endpoint = call->endpoint;
+    const struct rate_limit limit = {.per_second = endpoint->rate, .burst = endpoint->burst};
+
+    if (limit.per_second <= 0 ||
+        meter_take_rate(auth->meters, entry->subject, endpoint->name, &limit, call->arrived_ns, &call->retry_after_s))
         return false;
-    entry->tokens -= 1;
+    call->endpoint->stats.rate_limited++;
+    loop_request_add_header(call->request, "Slipway-Limit", "rate");
+    call_fail(call, OUTCOME_UNAVAILABLE, ERROR_RATE_LIMITED,
+              "the rate is used up: endpoint %s takes %g requests a second with this token, %g at once", endpoint->name,
+              limit.per_second, limit.burst);
+    return true;
+}
+
+/* What the gateway answers by itself is free. */
+static bool refuse_quota(struct bearer *auth, struct call *call, const struct cache_entry *entry)
+{
+    char window[FORMAT_SIZE], begin[CLOCK_RFC3339_SIZE];
+    int64_t now_ms = clock_wall_ms();
+
+    if (entry->quota.requests <= 0 || call->codec->local ||
+        meter_take_quota(auth->meters, entry->subject, &entry->quota, now_ms, &call->retry_after_s))
+        return false;
+    call->endpoint->stats.quota_exceeded++;
+    loop_request_add_header(call->request, "Slipway-Limit", "quota");
+    call_fail(call, OUTCOME_UNAVAILABLE, ERROR_RATE_LIMITED,
+              "the quota is used up: %ld requests in %s with this token; the next window begins at %s",
+              (long)entry->quota.requests, format_duration_ms(entry->quota.window_ms, window),
+              clock_format_ms((now_ms / entry->quota.window_ms + 1) * entry->quota.window_ms, begin));
     return true;
 }
 
@@ -129,17 +151,37 @@ static void judge(struct bearer *auth, struct call *call, struct cache_entry *en
         stats->forbidden++;
         call->endpoint->stats.forbidden++;
         call_fail(call, OUTCOME_INVALID, ERROR_FORBIDDEN, "the token does not allow predict:%s", call->endpoint->name);
-    } else if (!within_rate(call->endpoint, entry, call->arrived_ns)) {
-        call->endpoint->stats.rate_limited++;
-        call_fail(call, OUTCOME_UNAVAILABLE, ERROR_RATE_LIMITED, "more than %g requests a second with this token",
-                  call->endpoint->rate);
-    } else {
+    } else if (!refuse_rate(auth, call, entry) && !refuse_quota(auth, call, entry)) {
         call_authorised(call);
     }
 }
 
+/* Who is counted: what the answer calls the subject or the client, else the token itself. */
+static char *subject_of(const json_t *answer, const struct digest *token)
+{
+    const char *subject = json_string_value(json_object_get(answer, "sub"));
+    char hex[2 * DIGEST_SIZE + 1];
+
+    if (!subject)
+        subject = json_string_value(json_object_get(answer, "client_id"));
+    if (subject)
+        return xstrdup(subject);
+    hex_encode(token->bytes, DIGEST_SIZE, hex);
+    return xstrdup(hex);
+}
+
+static struct quota quota_of(const json_t *answer)
+{
+    const json_t *quota = json_object_get(answer, "quota");
+    json_int_t window_ms = json_integer_value(json_object_get(quota, "window_ms"));
+
+    return (struct quota){.requests = window_ms > 0 ? json_integer_value(json_object_get(quota, "requests")) : 0,
+                          .window_ms = window_ms};
+}
+
 /* What the server said, as an entry; false if it makes no sense. */
-static bool read_answer(struct bearer *auth, const char *body, size_t length, struct cache_entry *ret_entry)
+static bool read_answer(struct bearer *auth, const struct digest *token, const char *body, size_t length,
+                        struct cache_entry *ret_entry)
 {
     cleanup_json json_t *answer = json_parse(body, length, NULL);
     json_t *active = json_object_get(answer, "active"), *exp = json_object_get(answer, "exp");
@@ -162,6 +204,8 @@ static bool read_answer(struct bearer *auth, const char *body, size_t length, st
     ret_entry->scope = xstrdup_null(json_string_value(json_object_get(answer, "scope")));
     ret_entry->project = xstrdup_null(json_string_value(json_object_get(answer, "project")));
     ret_entry->client = xstrdup_null(json_string_value(json_object_get(answer, "client_id")));
+    ret_entry->subject = subject_of(answer, token);
+    ret_entry->quota = quota_of(answer);
     return true;
 }
 
@@ -174,7 +218,7 @@ static void on_answer(void *userdata, int status, const char *body, size_t lengt
     struct list calls = LIST_INIT(calls);
     struct call *call;
 
-    if (status == 200 && read_answer(auth, body, length, &fresh)) {
+    if (status == 200 && read_answer(auth, &token, body, length, &fresh)) {
         if (question->revoked)
             fresh.until_ns = 0;
         entry = cache_put(auth->cache, &token, &fresh);

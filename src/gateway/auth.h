@@ -4,6 +4,9 @@
  * A token is remembered by its SHA-256, never as text, until its `exp` and at most the configured time; a bad
  * one for AUTH_NEGATIVE_MS. While the introspection server is away, remembered tokens work and others get 503,
  * never 401. Calls that wait for the same token share one introspection.
+ *
+ * The answer may hold "quota": {"requests": n, "window_ms": n}, an extension of ours; rates and quotas are counted
+ * by its `sub`, else `client_id`, else by the token (meter.h).
  */
 #pragma once
 

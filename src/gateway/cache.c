@@ -30,6 +30,7 @@ static void drop(struct cache *cache, struct node *node)
     free(node->entry.scope);
     free(node->entry.project);
     free(node->entry.client);
+    free(node->entry.subject);
     free(node);
 }
 

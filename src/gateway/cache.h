@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "util/cleanup.h"
+#include "gateway/meter.h"
 #include "util/hash.h"
 
 struct cache;
@@ -20,8 +21,8 @@ struct cache_entry {
     char *project;      /* NULL: any */
     char *client;
     int64_t until_ns;   /* CLOCK_MONOTONIC */
-    double tokens;      /* of the rate limit */
-    int64_t tokens_at_ns;
+    char *subject;      /* who is counted for rates and quotas (meter.h) */
+    struct quota quota;
 };
 
 struct cache *cache_new(size_t max);

@@ -42,6 +42,14 @@ static void detach(struct call *call)
     list_unlink(&call->link);
 }
 
+static void add_retry_after(struct call *call)
+{
+    char text[24];
+
+    snprintf(text, sizeof(text), "%ld", (long)(call->retry_after_s ? call->retry_after_s : 1));
+    loop_request_add_header(call->request, "Retry-After", text);
+}
+
 static void fail(struct call *call, enum outcome outcome, enum error_code code, const char *message)
 {
     int status = http_status_of(code);
@@ -50,7 +58,7 @@ static void fail(struct call *call, enum outcome outcome, enum error_code code, 
     count(call, outcome);
     if (call->request) {
         if (outcome == OUTCOME_QUEUE_FULL || outcome == OUTCOME_UNAVAILABLE)
-            loop_request_add_header(call->request, "Retry-After", "1");
+            add_retry_after(call);
         if (code == ERROR_UNAUTHENTICATED)
             loop_request_add_header(call->request, "WWW-Authenticate", "Bearer");
         call->codec->fail(call->request, status, code, message);

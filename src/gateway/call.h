@@ -42,6 +42,7 @@ struct call {
     size_t part;               /* its number there */
     struct loop_source *deadline;
     int64_t arrived_ns, deadline_ns;
+    int64_t retry_after_s; /* told with a refusal; 0: 1 */
     int64_t queued_ns; /* since when it waits for a replica, on routes that are measured; 0: it did not */
     bool is_cold;      /* it waits for the first replica of a route that slept */
     char trace[24];

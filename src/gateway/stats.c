@@ -206,6 +206,8 @@ static void add_endpoints(const struct gateway *gateway, struct strbuf *text)
                     endpoint->stats.forbidden);
         strbuf_addf(text, "slipway_endpoint_refused_total{endpoint=\"%s\",reason=\"rate_limited\"} %lu\n", name,
                     endpoint->stats.rate_limited);
+        strbuf_addf(text, "slipway_endpoint_refused_total{endpoint=\"%s\",reason=\"quota_exceeded\"} %lu\n", name,
+                    endpoint->stats.quota_exceeded);
     }
 }
 

@@ -44,7 +44,7 @@ struct route_stats {
 
 struct endpoint_stats {
     uint64_t requests;
-    uint64_t unauthenticated, forbidden, rate_limited; /* never reached a route */
+    uint64_t unauthenticated, forbidden, rate_limited, quota_exceeded; /* never reached a route */
 };
 
 struct auth_stats {

@@ -487,10 +487,19 @@ static json_t *route_json(struct serving *s, struct db_rows *rows, const struct 
 
 static json_t *endpoint_json(struct db_rows *rows, const struct endpoint_options *options)
 {
-    return json_build("{s:s, s:s, s:s, s:I, s:I, s:b, s:s?, s:[]}", "name", db_text(rows, 0), "project",
-                      db_text(rows, 1), "model", db_text(rows, 2), "timeout_ms", (json_int_t)options->timeout_ms,
-                      "queue", (json_int_t)options->queue, "public", options->is_public, "sticky",
-                      *options->sticky ? options->sticky : NULL, "routes");
+    const double rate = options->rate_per_second, burst = options->rate_burst;
+    json_t *endpoint = json_build("{s:s, s:s, s:s, s:I, s:I, s:b, s:s?, s:[]}", "name", db_text(rows, 0), "project",
+                                  db_text(rows, 1), "model", db_text(rows, 2), "timeout_ms",
+                                  (json_int_t)options->timeout_ms, "queue", (json_int_t)options->queue, "public",
+                                  options->is_public, "sticky", *options->sticky ? options->sticky : NULL, "routes");
+
+    if (rate > 0)
+        json_object_set_new(endpoint, "rate",
+                            json_build("{s:f, s:f}", "per_second", rate, "burst",
+                                       burst > 0  ? burst
+                                       : rate > 1 ? rate
+                                                  : 1.0));
+    return endpoint;
 }
 
 static json_t *build_table(struct serving *s, struct error *error)

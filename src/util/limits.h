@@ -102,4 +102,6 @@
 #define LIMIT_SHADOW_EXCERPT (4 * KIB) /* of a request and of each answer that are kept */
 
 /* -- serving: protocols and tokens -- */
-#define LIMIT_PREDICT_INSTANCES 10000 /* instances of one request to a model that takes text */
+#define LIMIT_QUOTA_WINDOW_MIN_MS 1000 /* milliseconds: the shortest window of a quota */
+#define LIMIT_QUOTA_WINDOW_MAX_MS 31622400000 /* milliseconds: the longest, 366 days */
+#define LIMIT_PREDICT_INSTANCES   10000 /* instances of one request to a model that takes text */

@@ -71,6 +71,33 @@ int parse_duration_ms(const char *text, int64_t *ret_ms, struct error *error)
     return error_set(error, ERROR_INVALID, "'%.80s' is not a duration; write 90s, 5m, 1.5h, 2d or 250ms", text);
 }
 
+int parse_per(const char *text, double *ret_count, int64_t *ret_ms, struct error *error)
+{
+    static const struct {
+        const char *name;
+        int64_t ms;
+    } names[] = {{"s", 1000},       {"sec", 1000},  {"second", 1000},  {"m", 60000},    {"min", 60000},
+                 {"minute", 60000}, {"h", 3600000}, {"hour", 3600000}, {"d", 86400000}, {"day", 86400000}};
+    double count;
+    const char *slash = leading_number(text, &count);
+    int64_t ms = 0;
+
+    if (slash && *slash == '/') {
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+            if (strcmp(slash + 1, names[i].name) == 0)
+                ms = names[i].ms;
+        if (ms || parse_duration_ms(slash + 1, &ms, NULL) == 0) {
+            if (ms > 0 && count > 0) {
+                *ret_count = count;
+                *ret_ms = ms;
+                return 0;
+            }
+        }
+    }
+    return error_set(error, ERROR_INVALID, "'%.80s' is not so many in a time; write 50/s, 1000/h, 100000/day or 10/5m",
+                     text);
+}
+
 int parse_int(const char *text, int64_t min, int64_t max, int64_t *ret_value, struct error *error)
 {
     long long value;

@@ -42,6 +42,29 @@ static void test_durations(void **state)
         assert_error(parse_duration_ms(bad[i], &ms, &error), &error, ERROR_INVALID, "is not a duration");
 }
 
+static void test_numbers_in_a_time(void **state)
+{
+    static const struct {
+        const char *text;
+        double count;
+        int64_t ms;
+    } good[] = {{"50/s", 50, 1000},    {"0.5/s", 0.5, 1000},   {"100000/day", 100000, 86400000},
+                {"10/5m", 10, 300000}, {"7/hour", 7, 3600000}, {"1/250ms", 1, 250},
+                {"3/90", 3, 90000}};
+    static const char *const bad[] = {"", "50", "50/", "/s", "-1/s", "0/s", "5/0", "5/y", "5 /s", "5/s/s", "x/s"};
+    cleanup_error struct error error = ERROR_INIT;
+    double count;
+    int64_t ms;
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        assert_ok(parse_per(good[i].text, &count, &ms, &error), &error);
+        assert_true(count == good[i].count);
+        assert_int_equal(ms, good[i].ms);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        assert_error(parse_per(bad[i], &count, &ms, &error), &error, ERROR_INVALID, "is not so many in a time");
+}
+
 static void test_numbers(void **state)
 {
     cleanup_error struct error error = ERROR_INIT;
@@ -125,9 +148,9 @@ static void test_states(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),  cmocka_unit_test(test_durations), cmocka_unit_test(test_numbers),
-        cmocka_unit_test(test_names),  cmocka_unit_test(test_formats),   cmocka_unit_test(test_times),
-        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_bytes),   cmocka_unit_test(test_durations), cmocka_unit_test(test_numbers_in_a_time),
+        cmocka_unit_test(test_numbers), cmocka_unit_test(test_names),     cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_times),   cmocka_unit_test(test_states),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -294,3 +294,45 @@ def test_daemon_killed_during_deployment(cli, push, ask, daemon):
     daemon.start()
     wait_until(lambda: answers(ask, b"two:hi"), what="the deployment's end")
     wait_until(lambda: cli.json("endpoint", "show", "echo")["deployments"][0]["state"] == "live", what="its record")
+
+
+def test_rates_and_quotas(cli, push, daemon):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--rate", "0.01/s", "--burst", "3")
+    assert "0.01 a second with a token, 3 at once" in cli("endpoint", "show", "echo").stdout
+    secret = {name: cli("token", "create", name, "--scope", "predict:echo", *quota).stdout.strip()
+              for name, quota in (("free", ()), ("two", ("--quota", "2/day")))}
+    listed = {t["name"]: t for t in cli.json("token", "ls")}
+    assert listed["two"]["quota"] == {"requests": 2, "window_ms": 86400000} and listed["free"]["quota"] is None
+    assert "2 in 1d 00h" in cli("token", "ls").stdout
+
+    def statuses(token, n):
+        client = Client(daemon.serve_url, token=token)
+        return [client.request("POST", "/predict/echo", body="hi").status for _ in range(n)]
+
+    assert statuses(secret["two"], 3) == [200, 200, 429]
+    assert statuses(secret["free"], 4) == [200, 200, 200, 429]
+    cli("endpoint", "set", "echo", "--rate", "none")
+    assert "Rate" not in cli("endpoint", "show", "echo").stdout
+    wait_until(lambda: statuses(secret["free"], 5) == [200] * 5, what="no rate")
+    # Short-lived tokens share the quota of the one that they were issued for.
+    reply = Client(daemon.url).request(
+        "POST", "/api/v1/oauth2/token", body=f"grant_type=client_credentials&client_id=two&client_secret={secret['two']}",
+        headers={"Content-Type": "application/x-www-form-urlencoded"})
+    assert reply.status == 200, reply.body
+    assert statuses(reply.json["access_token"], 1) == [429]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [(("endpoint", "create", "e", "test/echo@1", "--rate", "50"), "so many in a time"),
+     (("endpoint", "create", "e", "test/echo@1", "--burst", "5"), "rate_burst"),
+     (("endpoint", "create", "e", "test/echo@1", "--rate", "5/s", "--burst", "0.5"), "burst"),
+     (("token", "create", "t", "--scope", "view", "--quota", "1.5/day"), "whole number"),
+     (("token", "create", "t", "--scope", "view", "--quota", "5/100ms"), "window_ms"),
+     (("token", "create", "t", "--scope", "view", "--quota", "5"), "so many in a time")],
+)
+def test_rates_and_quotas_that_are_refused(cli, push, arguments, words):
+    push("one")
+    result = cli(*arguments, check=False)
+    assert result.returncode == 2 and words in result.stderr, result.stderr
