@@ -44,6 +44,7 @@ struct loop {
     struct list sources, prepares, dead;
     struct loop_source **heap; /* binary heap of timers by due_ns */
     size_t heap_count, heap_capacity;
+    bool is_coarse; /* the kernel waits in whole milliseconds only */
     pthread_mutex_t post_lock;
     struct post *posts, **posts_tail;
     atomic_bool stop;
@@ -368,21 +369,39 @@ static int prepare(struct loop *loop, int timeout_ms)
     return timeout_ms;
 }
 
+/* Never wakes up before the time is over; timeout_ns < 0: waits for an event. */
+static int wait_for_events(struct loop *loop, struct epoll_event *events, int max, int64_t timeout_ns)
+{
+    struct timespec timeout = {.tv_sec = timeout_ns / NS_PER_SEC, .tv_nsec = timeout_ns % NS_PER_SEC};
+    int64_t ms = timeout_ns < 0 ? -1 : (timeout_ns + NS_PER_MS - 1) / NS_PER_MS;
+
+    if (!loop->is_coarse) {
+        int n = epoll_pwait2(loop->epoll_fd, events, max, timeout_ns < 0 ? NULL : &timeout, NULL);
+
+        if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+            return n;
+        loop->is_coarse = true; /* older than Linux 5.11, or a sandbox that does not know it */
+    }
+    return epoll_wait(loop->epoll_fd, events, max, ms > INT32_MAX ? INT32_MAX : (int)ms);
+}
+
 void loop_run_once(struct loop *loop, int timeout_ms)
 {
     struct epoll_event events[64];
+    int64_t timeout_ns;
     int n;
 
     timeout_ms = prepare(loop, timeout_ms);
+    timeout_ns = timeout_ms < 0 ? -1 : timeout_ms * NS_PER_MS;
     if (loop->heap_count) {
-        int64_t left = (loop->heap[0]->due_ns - clock_monotonic_ns() + NS_PER_MS - 1) / NS_PER_MS;
+        int64_t left = loop->heap[0]->due_ns - clock_monotonic_ns();
 
         if (left < 0)
             left = 0;
-        if (timeout_ms < 0 || left < timeout_ms)
-            timeout_ms = left > INT32_MAX ? INT32_MAX : (int)left;
+        if (timeout_ns < 0 || left < timeout_ns)
+            timeout_ns = left;
     }
-    n = epoll_wait(loop->epoll_fd, events, ARRAY_SIZE(events), timeout_ms);
+    n = wait_for_events(loop, events, ARRAY_SIZE(events), timeout_ns);
     if (n < 0 && errno != EINTR)
         abort();
 
