@@ -33,6 +33,9 @@
  * alone hands slots out, so neither ring can overflow. A submission is *started* once submit_head has passed
  * it: what was not started when the worker dies can run elsewhere.
  *
+ * A batch is nothing but submissions of one number that submit_tail passes in one step: the worker takes them all
+ * before it starts, calls predict_batch() once, and completes each of them by itself.
+ *
  * -- waking up --
  *
  * Each side has an eventfd that the other writes. Before it sleeps a side stores in `asleep` a number other than
@@ -89,14 +92,13 @@ enum wire_fd { WIRE_FD_REQUESTS, WIRE_FD_ANSWERS, WIRE_FD_WAKE_WORKER, WIRE_FD_W
 enum wire_kind {
     WIRE_PREDICT = 1, /* body: text of a request; answer: text */
     WIRE_TENSORS,     /* body and answer: a frame (format/frame.h) */
-    WIRE_BATCH,       /* body and answer: a frame of one BYTES tensor, elements answered one by one */
 };
 
 struct wire_submission {
     uint32_t slot;
     uint32_t generation; /* echoed in the completion */
     uint32_t kind;
-    uint32_t reserved;
+    uint32_t batch;          /* not 0: those that follow each other with the same number are one call */
     uint64_t offset, length; /* of the body in the requests' memory */
     int64_t deadline_ns;     /* CLOCK_MONOTONIC; what is over is answered WIRE_STATUS_EXPIRED without running */
     char trace[24];          /* binary trace id and parent id of W3C trace context; zero: none */

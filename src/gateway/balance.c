@@ -4,7 +4,26 @@
 #include "gateway/gateway.h"
 #include "util/clock.h"
 
-/* Requests that the worker may hold at a time. */
+/* Requests that one call of the model takes. */
+static uint32_t batch_size(const struct route *route)
+{
+    return route->can_batch ? route->batch_size : 1;
+}
+
+/* Whether requests wait for each other; where nothing may wait, each is a batch of its own. */
+static bool gathers(const struct route *route)
+{
+    return batch_size(route) > 1 && route->endpoint->queue > 0;
+}
+
+/* Whether waiting longer would add nothing to the next batch. */
+static bool is_full(const struct route *route)
+{
+    return route->queue.alone || route->queue.count >= batch_size(route) ||
+           route->queue.count >= route->endpoint->queue;
+}
+
+/* Requests, or batches, that the worker may hold at a time. */
 static uint32_t capacity(const struct worker *worker)
 {
     uint32_t concurrency = worker->replica->route->concurrency > 0 ? (uint32_t)worker->replica->route->concurrency : 1;
@@ -31,6 +50,19 @@ static bool can_serve(const struct route *route)
     return false;
 }
 
+static bool has_room(const struct worker *worker)
+{
+    const struct route *route = worker->replica->route;
+    const struct call *first = call_queue_first(&route->queue);
+    uint32_t size = batch_size(route), held = worker->ring->n_used;
+
+    if (size == 1 || (first && first->kind != WIRE_PREDICT))
+        return held < capacity(worker);
+    /* A batch that is not full goes only to who is idle: while somebody works, more may come. */
+    return !held ||
+           (route->queue.count >= size && held + size <= WIRE_SLOTS && (held + size - 1) / size < capacity(worker));
+}
+
 static struct worker *choose(const struct route *route)
 {
     const struct replica *replica;
@@ -39,7 +71,7 @@ static struct worker *choose(const struct route *route)
     list_for_each(replica, &route->replicas, link) {
         struct worker *worker = replica->worker;
 
-        if (!takes_requests(replica) || worker->ring->n_used >= capacity(worker))
+        if (!takes_requests(replica) || !has_room(worker))
             continue;
         if (!best || worker->ring->n_used < best->ring->n_used)
             best = worker;
@@ -47,11 +79,22 @@ static struct worker *choose(const struct route *route)
     return best;
 }
 
-static int submit(struct worker *worker, struct call *call)
+/* A number that differs from that of the batch before; 0: this call is not for predict_batch(). */
+static uint32_t next_batch(struct worker *worker, const struct call *call)
+{
+    if (batch_size(call->route) == 1 || call->kind != WIRE_PREDICT)
+        return 0;
+    worker->batch += worker->batch == UINT32_MAX ? 2 : 1;
+    return worker->batch;
+}
+
+/* False while there is no room for the body. The worker sees nothing of it before it is woken. */
+static bool submit(struct worker *worker, struct call *call, uint32_t batch)
 {
     int64_t now = clock_monotonic_ns();
     struct ring_call item = {
         .kind = call->kind,
+        .batch = batch,
         .body = call->encoded,
         .length = call->encoded_length,
         .deadline_ns = call->deadline_ns,
@@ -65,60 +108,128 @@ static int submit(struct worker *worker, struct call *call)
         item.body = loop_request_body(call->request, &item.length);
     call->slot = ring_submit(worker->ring, &item);
     if (call->slot < 0)
-        return -1;
+        return false;
     load_submitted(call->route, call, now);
     call->state = CALL_RUNNING;
     call->worker = worker;
     call->route->n_running++;
+    call->route->stats.batched += batch != 0;
     duration_add(&call->route->stats.queue, now - call->arrived_ns);
+    return true;
+}
+
+/* The worker sees what was submitted. */
+static void show(struct worker *worker, uint32_t batch)
+{
+    worker->replica->route->stats.batches += batch != 0;
     worker_wake(worker);
-    return 0;
+}
+
+/* The next request or batch goes to the worker. False while there is no room for its first body. */
+static bool hand_out(struct route *route, struct worker *worker)
+{
+    struct call *call = call_queue_first(&route->queue);
+    uint32_t batch = 0, size = call->kind == WIRE_PREDICT ? batch_size(route) : 1, n = 0;
+
+    while (n < size && (call = call_queue_first(&route->queue)) && (n == 0 || call->kind == WIRE_PREDICT)) {
+        if (n == 0)
+            batch = next_batch(worker, call);
+        if (!submit(worker, call, batch))
+            break;
+        call_queue_remove(&route->queue, call);
+        n++;
+    }
+    if (n)
+        show(worker, batch);
+    return n > 0;
+}
+
+static void on_batch_timer(void *userdata)
+{
+    struct route *route = userdata;
+    struct call *call = call_queue_first(&route->queue);
+
+    route->batch_timer = NULL;
+    if (call)
+        balance_dispatch(call->gateway, route);
+}
+
+/* False: a replica is idle, but what waits may still become a larger batch. */
+static bool is_due(struct gateway *gateway, struct route *route)
+{
+    int64_t left;
+
+    if (!gathers(route) || is_full(route) || route->removed)
+        return true;
+    left = call_queue_oldest_ns(&route->queue) + route->batch_delay_ns - clock_monotonic_ns();
+    if (left > 0 && !route->batch_timer)
+        route->batch_timer = loop_add_timer(gateway->loop, left, on_batch_timer, route);
+    return left <= 0;
 }
 
 void balance_dispatch(struct gateway *gateway, struct route *route)
 {
     struct worker *worker;
-    struct call *call;
 
-    while ((call = list_first(&route->queue, struct call, link)) && (worker = choose(route))) {
-        list_unlink(&call->link);
-        route->n_queued--;
-        if (submit(worker, call) < 0) {
-            list_prepend(&route->queue, &call->link);
-            route->n_queued++;
-            return; /* no room for the body until an answer comes */
-        }
+    while (route->queue.count && (worker = choose(route))) {
+        if (!is_due(gateway, route) || !hand_out(route, worker))
+            return; /* until more come, or their time; until an answer makes room */
     }
+}
+
+/* More came for the next batch. Even without a delay it goes out at the end of this turn of the loop, with all that
+ * the turn brought. */
+static void gather(struct gateway *gateway, struct route *route)
+{
+    if (is_full(route))
+        balance_dispatch(gateway, route);
+    else if (!route->batch_timer && choose(route))
+        route->batch_timer = loop_add_timer(gateway->loop, route->batch_delay_ns, on_batch_timer, route);
+}
+
+/* The queue is full: somebody of lower priority gives way, or the call is refused. */
+static bool make_way(struct call *call)
+{
+    const struct call_queue *queue = &call->route->queue;
+    struct call *last = call_queue_last(queue);
+
+    if (!last || last->priority >= call->priority) {
+        call_fail(call, OUTCOME_QUEUE_FULL, ERROR_UNAVAILABLE, "%zu requests wait already", queue->count);
+        return false;
+    }
+    call_fail(last, OUTCOME_QUEUE_FULL, ERROR_UNAVAILABLE, "%zu requests wait already, and one of higher priority came",
+              queue->count);
+    return true;
 }
 
 void balance_enqueue(struct gateway *gateway, struct call *call)
 {
     struct route *route = call->route;
-    struct worker *worker;
+    struct worker *worker = route->queue.count || gathers(route) ? NULL : choose(route);
+    uint32_t batch = worker ? next_batch(worker, call) : 0;
 
     call->state = CALL_QUEUED;
-    if (list_is_empty(&route->queue) && (worker = choose(route)) && submit(worker, call) == 0) {
+    if (worker && submit(worker, call, batch)) {
         load_came(route);
+        show(worker, batch);
         return;
     }
     if (route->removed && !can_serve(route)) {
         call_fail(call, OUTCOME_UNAVAILABLE, ERROR_UNAVAILABLE, "version %s is no longer served", route->version);
         return;
     }
-    if (route->n_queued >= route->endpoint->queue) {
-        call_fail(call, OUTCOME_QUEUE_FULL, ERROR_UNAVAILABLE, "%zu requests wait already", route->n_queued);
+    if (route->queue.count >= route->endpoint->queue && !make_way(call))
         return;
-    }
-    list_append(&route->queue, &call->link);
-    route->n_queued++;
+    call_queue_push(&route->queue, call, clock_monotonic_ns());
     load_waits(route, call);
+    if (gathers(route))
+        gather(gateway, route);
 }
 
 void balance_cancel(struct gateway *gateway, struct call *call)
 {
     if (call->state == CALL_QUEUED && call->route && !list_is_empty(&call->link)) {
-        list_unlink(&call->link);
-        call->route->n_queued--;
+        call_queue_remove(&call->route->queue, call);
     } else if (call->state == CALL_RUNNING && call->worker) {
         ring_abandon(call->worker->ring, call->slot);
         load_changes(call->route);
@@ -131,7 +242,7 @@ void balance_cancel(struct gateway *gateway, struct call *call)
 static void check_drained(struct gateway *gateway, struct replica *replica)
 {
     if (replica->phase != REPLICA_DRAINING || replica->worker->ring->n_used ||
-        (replica->route->removed && !list_is_empty(&replica->route->queue)))
+        (replica->route->removed && replica->route->queue.count))
         return;
     replica->phase = REPLICA_DRAINED;
     control_replica_event(gateway->control, replica->id, "drained", NULL, false);
@@ -174,6 +285,7 @@ void balance_ready(struct worker *worker)
 {
     struct replica *replica = worker->replica;
 
+    replica->route->can_batch = worker->functions & WIRE_CAN_BATCH; /* replicas of a version have the same code */
     replica->phase = replica->wished ? REPLICA_READY : REPLICA_DRAINING;
     control_replica_event(worker->gateway->control, replica->id, "ready", NULL, false);
     load_replica_ready(replica->route);
@@ -187,7 +299,7 @@ static void fail_queue(struct route *route, const char *why)
 {
     struct call *call;
 
-    while ((call = list_first(&route->queue, struct call, link)))
+    while ((call = call_queue_first(&route->queue)))
         call_fail(call, OUTCOME_UNAVAILABLE, ERROR_UNAVAILABLE, "%s", why);
 }
 
@@ -227,8 +339,7 @@ static void recover(struct worker *worker, int slot, const char *why)
         call_fail(call, OUTCOME_WORKER_LOST, ERROR_UNAVAILABLE, "the replica %s while it ran the request", why);
         return;
     }
-    list_prepend(&route->queue, &call->link);
-    route->n_queued++;
+    call_queue_put_back(&route->queue, call);
 }
 
 void balance_lost(struct worker *worker, const char *why)

@@ -8,6 +8,7 @@
 #include "http/router.h"
 #include "util/clock.h"
 #include "util/hash.h"
+#include "util/limits.h"
 #include "util/parse.h"
 #include "util/utf8.h"
 #include "util/xalloc.h"
@@ -166,6 +167,7 @@ struct call *call_new_part(struct call *whole, const struct codec *codec, size_t
     route_ref(call->route);
     call->whole = whole;
     call->part = number;
+    call->priority = whole->priority;
     call->kind = WIRE_PREDICT;
     call->encoded = text;
     call->encoded_length = length;
@@ -219,6 +221,18 @@ static int take_timeout(struct call *call, int64_t *ret_ms, struct error *error)
     return 0;
 }
 
+/* Who is served first, and who gives way, where requests wait. */
+static int take_priority(struct call *call, struct error *error)
+{
+    const char *text = loop_request_header(call->request, "Slipway-Priority");
+    int64_t priority = 0;
+
+    if (text && parse_int(text, -LIMIT_PRIORITY, LIMIT_PRIORITY, &priority, error) < 0)
+        return error_wrap(error, "header Slipway-Priority");
+    call->priority = (int)priority;
+    return 0;
+}
+
 void call_start(struct gateway *gateway, struct loop_request *request, const struct codec *codec,
                 struct endpoint *endpoint, const char *version)
 {
@@ -236,7 +250,7 @@ void call_start(struct gateway *gateway, struct loop_request *request, const str
     call->arrived_ns = clock_monotonic_ns();
     loop_request_set_data(request, call);
     endpoint->stats.requests++;
-    if (take_timeout(call, &timeout_ms, &error) < 0) {
+    if (take_timeout(call, &timeout_ms, &error) < 0 || take_priority(call, &error) < 0) {
         call_error(call, OUTCOME_INVALID, &error);
         return;
     }

@@ -23,7 +23,7 @@ enum call_state { CALL_AUTHORISING, CALL_QUEUED, CALL_RUNNING, CALL_PARTED /* it
 struct parts;
 
 struct call {
-    struct list link; /* of the authorisation it waits for, or in route->queue */
+    struct list link; /* of the authorisation it waits for, or in a list of route->queue */
     struct gateway *gateway;
     struct loop_request *request; /* NULL: a copy for a shadow or a part, nobody waits */
     const struct codec *codec;
@@ -31,6 +31,7 @@ struct call {
     struct route *route;       /* referenced; NULL before routing */
     char *version;             /* that was asked for; NULL: any */
     enum call_state state;
+    int priority;      /* -LIMIT_PRIORITY to LIMIT_PRIORITY */
     struct worker *worker;     /* while running */
     int slot;
     uint32_t kind;
@@ -43,7 +44,7 @@ struct call {
     struct loop_source *deadline;
     int64_t arrived_ns, deadline_ns;
     int64_t retry_after_s; /* told with a refusal; 0: 1 */
-    int64_t queued_ns; /* since when it waits for a replica, on routes that are measured; 0: it did not */
+    int64_t queued_ns; /* since when it waits for a replica; 0: it did not */
     bool is_cold;      /* it waits for the first replica of a route that slept */
     char trace[24];
     bool has_trace;

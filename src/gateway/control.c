@@ -162,7 +162,7 @@ static json_t *describe_route(const struct route *route, bool detail)
     json_set_string(value, "code_weights", route->code_weights);
     json_set_number(value, "weight", route->weight);
     json_set_bool(value, "ready", route_is_ready(route));
-    json_set_int(value, "queued", (int64_t)route->n_queued);
+    json_set_int(value, "queued", (int64_t)route->queue.count);
     json_set_int(value, "running", (int64_t)route->n_running);
     json_set_int(value, "requests", (int64_t)requests);
     json_set_int(value, "errors", (int64_t)(requests - route->stats.outcomes[OUTCOME_OK]));
@@ -170,6 +170,9 @@ static json_t *describe_route(const struct route *route, bool detail)
     json_object_set_new(value, "latency", describe_durations(&route->stats.latency, detail));
     json_object_set_new(value, "queue_time", describe_durations(&route->stats.queue, detail));
     json_object_set_new(value, "shadow", shadow_describe(route));
+    json_object_set_new(value, "batches",
+                        json_build("{s:I, s:I}", "count", (json_int_t)route->stats.batches, "requests",
+                                   (json_int_t)route->stats.batched));
     json_object_set_new(value, "replicas", replicas);
     return value;
 }

@@ -36,7 +36,10 @@
  *         "against":"7",            of a shadow, optional: only requests that this version answered
  *         "platform":"python",      optional; as the metadata call shows it
  *         "inputs":[{"name","datatype","shape"}],"outputs":[…],     optional: the signature
- *         "concurrency":1,          optional: requests that a replica may run at once
+ *         "concurrency":1,          optional: requests, or batches, that a replica may hold at once
+ *         "batch":{"size":32,       optional: text requests that wait go out together, at most so many;
+ *           "delay_us":2000},       so long they wait for more while a replica is idle (0). Has an effect
+ *                                   only where the replicas say that they take batches
  *         "scale":{"queue_time_ms":50,"to_zero":false},   optional: its load is told (gateway/load.h); with to_zero it
  *                                   may have no replica, and counts as ready then
  *         "replicas":[{"id":"<32 hex>","key":"<secret>"}]}]}
@@ -62,10 +65,10 @@
  *
  * status: "instance" and "started_at" of the gateway, whose counters begin at 0; per endpoint {"name","routes":[{
  * "version","weight","ready":true,"queued":n,"running":n,"requests":n,"errors":n,"outcomes":{…},"latency":{"count",
- * "p50_ms","p99_ms"},"queue_time":{…},"shadow":null|{…},"replicas":[{"id","state","pid","running":n,"requests":n,
- * "errors":n,"bad_answers":n}]}]}; "auth": the flows {"requests","no_token","bad_token","forbidden","cache_hits",
- * "introspections","introspection_failures","reached_model"}. With "detail":true latency and queue_time have the
- * "slots" of util/durations.h, too.
+ * "p50_ms","p99_ms"},"queue_time":{…},"batches":{"count":n,"requests":n},"shadow":null|{…},"replicas":[{"id","state",
+ * "pid","running":n,"requests":n,"errors":n,"bad_answers":n}]}]}; "auth": the flows {"requests","no_token",
+ * "bad_token","forbidden","cache_hits","introspections","introspection_failures","reached_model"}. With "detail":true
+ * latency and queue_time have the "slots" of util/durations.h, too.
  *
  * compare {"endpoint":"digits"} answers {"shadows":[{"version","shadow":{…},"samples":[…]}]}: answers of shadows that
  * differed from the live one's, with the request (shadow.h).

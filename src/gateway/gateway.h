@@ -3,7 +3,7 @@
  *
  *     gateway.c   life cycle: sockets, start, drain      listener.c  HTTP: which call is it, is it allowed
  *     route.c     endpoints, versions, replicas          call.c      one request from arrival to answer
- *     auth.c      tokens; cache.c remembers them         balance.c   queues, and who runs what
+ *     auth.c      tokens; cache.c remembers them         balance.c   who runs what; queue.c who waits
  *     predict.c, oip.c, tfs.c, mlflow.c  protocols       worker.c    one connected worker; ring.c its memory
  *     tensors.c, instances.c  their values               parts.c     one request that is several
  *     shadow.c    copies of requests, compared           difference.c  two answers

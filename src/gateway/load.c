@@ -32,12 +32,12 @@ static bool has_wished(const struct route *route)
 static struct load_window look(const struct route *route, int64_t now)
 {
     const struct route_load *load = &route->load;
-    const struct call *oldest = list_first(&route->queue, struct call, link);
-    int64_t length = now - load->begun_ns, age_us = oldest ? (now - oldest->queued_ns) / NS_PER_US : 0;
+    int64_t length = now - load->begun_ns;
+    int64_t age_us = route->queue.count ? (now - call_queue_oldest_ns(&route->queue)) / NS_PER_US : 0;
     int64_t concurrency = route->concurrency > 0 ? route->concurrency : 1, ready = count_ready(route);
     struct load_window w = {
         .queue_time_us = load->submitted ? load->waited_ns / load->submitted / NS_PER_US : 0,
-        .queued = (int64_t)route->n_queued,
+        .queued = (int64_t)route->queue.count,
         .running = (int64_t)route->n_running,
         .requests = load->requests,
         .ready = ready < load->ready_at_begin ? ready : load->ready_at_begin,
@@ -183,8 +183,7 @@ void load_waits(struct route *route, struct call *call)
 
     if (!load->gateway)
         return;
-    call->queued_ns = clock_monotonic_ns();
-    if (load->may_sleep && !has_wished(route) && (!load->woken_ns || route->n_queued == 0)) {
+    if (load->may_sleep && !has_wished(route) && (!load->woken_ns || route->queue.count == 0)) {
         load->woken_ns = call->queued_ns;
         set_trouble(load, NULL);
         load->has_told = false;
@@ -248,7 +247,7 @@ void load_replica_ready(struct route *route)
     duration_add(&load->cold_starts, ns);
     event = event_of("cold_start", route);
     json_set_int(event, "ms", ns / NS_PER_MS);
-    json_set_int(event, "waited", (int64_t)route->n_queued);
+    json_set_int(event, "waited", (int64_t)route->queue.count);
     control_send(load->gateway->control, event);
 }
 

@@ -158,6 +158,7 @@ int ring_submit(struct ring *ring, const struct ring_call *call)
         .slot = (uint32_t)index,
         .generation = slot->generation,
         .kind = call->kind,
+        .batch = call->batch,
         .offset = ring->arena_offset + first * RING_PAGE,
         .length = call->length,
         .deadline_ns = call->deadline_ns,
@@ -165,15 +166,16 @@ int ring_submit(struct ring *ring, const struct ring_call *call)
     if (call->trace)
         memcpy(entry->trace, call->trace, sizeof(entry->trace));
     ring->tail++;
-    atomic_store(&ring->requests->submit_tail, ring->tail);
     return index;
 }
 
 int ring_wake(struct ring *ring)
 {
-    uint32_t nap = atomic_load(&ring->answers->asleep);
     uint64_t one = 1;
+    uint32_t nap;
 
+    atomic_store(&ring->requests->submit_tail, ring->tail);
+    nap = atomic_load(&ring->answers->asleep);
     if (!nap || nap == ring->woken)
         return 0;
     ring->woken = nap;

@@ -2,7 +2,8 @@
  * The gateway's end of the memory that it shares with one worker (format/wire.h has the layout).
  *
  *     ring_new(arena, &ring, error)
- *     ring_submit(ring, &(struct ring_call){…})   → a slot; then ring_wake()
+ *     ring_submit(ring, &(struct ring_call){…})   → a slot; one or, of one batch, several
+ *     ring_wake(ring)                             the worker sees them, all at once
  *     while (ring_take(ring, &answer)) …          after the worker's eventfd became readable
  *     ring_free(ring)
  *
@@ -52,7 +53,8 @@ struct ring {
 };
 
 struct ring_call {
-    uint32_t kind; /* enum wire_kind */
+    uint32_t kind;  /* enum wire_kind */
+    uint32_t batch; /* not 0: one call with its neighbours of the same number */
     const void *body;
     size_t length;
     int64_t deadline_ns; /* the worker skips it afterwards */
@@ -78,7 +80,7 @@ DEFINE_CLEANUP(struct ring *, ring_free)
 
 /* The slot, or -1 while there is no room for it. A body larger than the arena never has room. */
 int ring_submit(struct ring *ring, const struct ring_call *call);
-/* Wakes the worker if it sleeps. -1 if its eventfd does not take it: the worker tampers. */
+/* Shows the worker what was submitted, and wakes it if it sleeps. -1 if its eventfd does not take it: it tampers. */
 int ring_wake(struct ring *ring);
 /* The next answer, or false if there is none now (call it until then). */
 bool ring_take(struct ring *ring, struct ring_answer *ret_answer);

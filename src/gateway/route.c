@@ -5,6 +5,7 @@
 #include "gateway/gateway.h"
 #include "gateway/route.h"
 #include "gateway/shadow.h"
+#include "util/clock.h"
 #include "util/hash.h"
 #include "util/limits.h"
 #include "util/schema.h"
@@ -24,6 +25,14 @@ static const struct schema_field scale_fields[] = {
 };
 static const struct schema scale_schema = {"GatewayScale", scale_fields};
 
+static const struct schema_field batch_fields[] = {
+    {"size", SCHEMA_INTEGER, SCHEMA_REQUIRED, .min = 1, .max = LIMIT_BATCH},
+    {"delay_us", SCHEMA_INTEGER, .min = 0, .max = LIMIT_BATCH_DELAY},
+    {},
+};
+static const struct schema batch_schema = {"GatewayBatch", batch_fields};
+_Static_assert(LIMIT_BATCH <= WIRE_SLOTS, "a batch fits into the ring");
+
 static const struct schema_field route_fields[] = {
     {"version", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = LIMIT_NAME},
     {"code_weights", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_NAME},
@@ -37,6 +46,7 @@ static const struct schema_field route_fields[] = {
     {"outputs", SCHEMA_ARRAY, SCHEMA_NULLABLE, .item = SCHEMA_ANY, .max = 1000},
     {"concurrency", SCHEMA_INTEGER, .min = 0, .max = WIRE_SLOTS},
     {"scale", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &scale_schema},
+    {"batch", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &batch_schema},
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema,
      .max = LIMIT_REPLICAS},
     {},
@@ -111,6 +121,7 @@ void route_unref(struct route *route)
         return;
     load_release(route);
     list_unlink(&route->link);
+    loop_remove(route->batch_timer);
     endpoint_unref(route->endpoint);
     free(route->version);
     free(route->code_weights);
@@ -262,7 +273,7 @@ static struct route *route_new(struct endpoint *endpoint, const char *version)
     endpoint->refs++;
     route->version = xstrdup(version);
     list_init(&route->replicas);
-    list_init(&route->queue);
+    call_queue_init(&route->queue);
     list_append(&endpoint->routes, &route->link);
     return route;
 }
@@ -289,6 +300,8 @@ static void apply_route(struct endpoint *endpoint, struct gateway *gateway, cons
     route->weight = json_get_bool(wish, "shadow", false) ? 0 : json_get_number(wish, "weight", 100);
     route->concurrency = (int)json_get_int(wish, "concurrency", 1);
     shadow_configure(gateway, route, wish);
+    route->batch_size = (uint32_t)json_get_int(json_object_get(wish, "batch"), "size", 1);
+    route->batch_delay_ns = json_get_int(json_object_get(wish, "batch"), "delay_us", 0) * NS_PER_US;
 
     list_for_each(replica, &route->replicas, link)
         replica->wished = false;

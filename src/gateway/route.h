@@ -13,10 +13,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "gateway/load.h"
+#include "gateway/queue.h"
 #include "gateway/stats.h"
 #include "util/error.h"
 #include "util/json.h"
 #include "util/list.h"
+#include "util/loop.h"
 #include "util/map.h"
 
 struct gateway;
@@ -53,8 +55,12 @@ struct route {
     json_t *inputs, *outputs; /* signature; NULL: text in, text out */
     int concurrency;
     struct list replicas;
-    struct list queue; /* of calls that wait for a replica, in order */
-    size_t n_queued, n_running;
+    struct call_queue queue;
+    size_t n_running;
+    uint32_t batch_size;   /* requests that one call of the model takes; 1: no batches */
+    int64_t batch_delay_ns; /* that a request may wait for more, while a replica is idle */
+    bool can_batch;        /* its replicas say so */
+    struct loop_source *batch_timer; /* for when what waits is handed out, full or not; NULL: none */
     struct route_stats stats;
     struct route_load load;
     bool removed;

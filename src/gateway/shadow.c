@@ -119,7 +119,7 @@ static bool has_room(const struct gateway *gateway, struct route *route, size_t 
         why = SHADOW_DROP_LARGE;
     else if (!route_is_ready(route))
         why = SHADOW_DROP_UNREADY;
-    else if (route->n_queued >= LIMIT_SHADOW_QUEUE || gateway->copied_bytes + size > LIMIT_SHADOW_MEMORY)
+    else if (route->queue.count >= LIMIT_SHADOW_QUEUE || gateway->copied_bytes + size > LIMIT_SHADOW_MEMORY)
         why = SHADOW_DROP_FULL;
     else
         return true;

@@ -99,7 +99,17 @@ static void add_run_time(struct strbuf *text, const struct route *route, const c
 
 static void add_queued(struct strbuf *text, const struct route *route, const char *labels)
 {
-    strbuf_addf(text, "slipway_predict_queued{%s} %zu\n", labels, route->n_queued);
+    strbuf_addf(text, "slipway_predict_queued{%s} %zu\n", labels, route->queue.count);
+}
+
+static void add_batches(struct strbuf *text, const struct route *route, const char *labels)
+{
+    strbuf_addf(text, "slipway_predict_batches_total{%s} %lu\n", labels, route->stats.batches);
+}
+
+static void add_batched(struct strbuf *text, const struct route *route, const char *labels)
+{
+    strbuf_addf(text, "slipway_predict_batched_requests_total{%s} %lu\n", labels, route->stats.batched);
 }
 
 static void add_running(struct strbuf *text, const struct route *route, const char *labels)
@@ -171,6 +181,8 @@ static const struct {
     {"slipway_predict_seconds", "histogram", "from arrival to answer", add_latency},
     {"slipway_predict_queue_seconds", "histogram", "from arrival to a replica", add_queue_time},
     {"slipway_predict_run_seconds", "histogram", "in the model", add_run_time},
+    {"slipway_predict_batches_total", "counter", "batches that a replica got", add_batches},
+    {"slipway_predict_batched_requests_total", "counter", "requests in these batches", add_batched},
     {"slipway_predict_queued", "gauge", "requests that wait", add_queued},
     {"slipway_predict_running", "gauge", "requests that a replica has", add_running},
     {"slipway_route_weight", "gauge", "share of the traffic, relative to the endpoint's other versions", add_weight},

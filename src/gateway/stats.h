@@ -39,7 +39,8 @@ struct route_stats {
     uint64_t outcomes[OUTCOME_COUNT_];
     struct duration_stats latency; /* arrival to answer */
     struct duration_stats queue;   /* arrival to submission */
-    struct duration_stats run;     /* as the worker says */
+    struct duration_stats run;     /* as the worker says; of a batch, for each of its requests */
+    uint64_t batches, batched;     /* calls of predict_batch(), and the requests in them */
 };
 
 struct endpoint_stats {

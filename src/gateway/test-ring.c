@@ -191,6 +191,24 @@ static void test_wakes_once_a_sleep(void **state)
     assert_int_equal(ring_wake(ring), -1);
 }
 
+static void test_a_batch_is_seen_at_once(void **state)
+{
+    cleanup_ring struct ring *ring = ring_with(0);
+    struct ring_call call = call_of("body", 4);
+
+    call.batch = 7;
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(ring_submit(ring, &call), i);
+        assert_int_equal(atomic_load(&ring->requests->submit_tail), 0);
+    }
+    assert_int_equal(ring_wake(ring), 0);
+    assert_int_equal(atomic_load(&ring->requests->submit_tail), 3);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ring->requests->submissions[i].batch, 7);
+        assert_false(ring_has_started(ring, i));
+    }
+}
+
 static void test_the_worker_cannot_write_requests_or_resize(void **state)
 {
     cleanup_ring struct ring *ring = ring_with(0);
@@ -215,6 +233,7 @@ int main(void)
         cmocka_unit_test(test_answering_twice),
         cmocka_unit_test(test_a_cursor_out_of_the_ring),
         cmocka_unit_test(test_wakes_once_a_sleep),
+        cmocka_unit_test(test_a_batch_is_seen_at_once),
         cmocka_unit_test(test_the_worker_cannot_write_requests_or_resize),
     };
 

@@ -31,7 +31,8 @@ struct worker {
     struct ring *ring;       /* NULL before HELLO */
     uint32_t functions;
     char runtime[64];
-    double run_ns;           /* moving average of how long a request runs; 0: unknown */
+    double run_ns;           /* moving average of how long a request, or its batch, runs; 0: unknown */
+    uint32_t batch;          /* number of the last batch that it got */
     bool stirred; /* its eventfd was written since the last time that we took answers */
     bool closing;
 };

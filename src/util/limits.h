@@ -82,6 +82,10 @@
 #define LIMIT_PREDICT_REPLY       (64 * MIB)  /* a model's reply */
 #define LIMIT_ENDPOINTS           1000        /* endpoints of one gateway */
 #define LIMIT_REPLICAS            64          /* replicas of one version */
+#define LIMIT_BATCH               64          /* requests that one call of predict_batch() takes */
+#define LIMIT_BATCH_DEFAULT       32          /* the same, where neither slipway.yaml nor the endpoint says it */
+#define LIMIT_BATCH_DELAY         1000000 /* microseconds that a request may wait for more to come into its batch */
+#define LIMIT_PRIORITY            10      /* Slipway-Priority: from -10 to 10 */
 #define LIMIT_TOKEN               4096        /* a bearer token as sent */
 #define LIMIT_CONTROL_LINE        (16 * MIB) /* a message between daemon and gateway */
 #define LIMIT_SCALE_QUEUE_TIME_MS 50 /* milliseconds that requests may wait before a replica is added, by default */

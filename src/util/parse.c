@@ -52,7 +52,8 @@ invalid:
     return error_set(error, ERROR_INVALID, "'%.80s' is not a size; write bytes as 512, 1500M or 1.5G", text);
 }
 
-int parse_duration_ms(const char *text, int64_t *ret_ms, struct error *error)
+/* In parts of a millisecond, of which there are `scale`. */
+static int parse_duration(const char *text, double scale, int64_t *ret_value, struct error *error)
 {
     static const struct {
         const char *unit;
@@ -63,12 +64,22 @@ int parse_duration_ms(const char *text, int64_t *ret_ms, struct error *error)
 
     end = leading_number(text, &value);
     for (size_t i = 0; end && i < ARRAY_SIZE(units); i++) {
-        if (strcmp(end, units[i].unit) == 0 && value * units[i].ms < ldexp(1, 53)) {
-            *ret_ms = llround(value * units[i].ms);
+        if (strcmp(end, units[i].unit) == 0 && value * units[i].ms * scale < ldexp(1, 53)) {
+            *ret_value = llround(value * units[i].ms * scale);
             return 0;
         }
     }
     return error_set(error, ERROR_INVALID, "'%.80s' is not a duration; write 90s, 5m, 1.5h, 2d or 250ms", text);
+}
+
+int parse_duration_ms(const char *text, int64_t *ret_ms, struct error *error)
+{
+    return parse_duration(text, 1, ret_ms, error);
+}
+
+int parse_duration_us(const char *text, int64_t *ret_us, struct error *error)
+{
+    return parse_duration(text, 1000, ret_us, error);
 }
 
 int parse_per(const char *text, double *ret_count, int64_t *ret_ms, struct error *error)

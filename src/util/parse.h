@@ -12,6 +12,8 @@
 int parse_bytes(const char *text, uint64_t *ret_bytes, struct error *error);
 /* Seconds: "90", "90s", "5m", "5h", "2d", "250ms", "1.5h". Result in ms. */
 int parse_duration_ms(const char *text, int64_t *ret_ms, struct error *error);
+/* The same in µs, for what is shorter: "0.5ms". */
+int parse_duration_us(const char *text, int64_t *ret_us, struct error *error);
 /* So many in a time: "50/s", "100000/day", "10/5m". Units are s, m, h, d, their names (second, minute, hour, day), or
  * any duration. */
 int parse_per(const char *text, double *ret_count, int64_t *ret_ms, struct error *error);

@@ -42,6 +42,22 @@ static void test_durations(void **state)
         assert_error(parse_duration_ms(bad[i], &ms, &error), &error, ERROR_INVALID, "is not a duration");
 }
 
+static void test_durations_below_a_millisecond(void **state)
+{
+    static const struct {
+        const char *text;
+        int64_t us;
+    } good[] = {{"0", 0}, {"0.5ms", 500}, {"2ms", 2000}, {"1.25ms", 1250}, {"0.0001ms", 0}, {"1s", 1000000}};
+    cleanup_error struct error error = ERROR_INIT;
+    int64_t us;
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+        assert_ok(parse_duration_us(good[i].text, &us, &error), &error);
+        assert_int_equal(us, good[i].us);
+    }
+    assert_error(parse_duration_us("-1ms", &us, &error), &error, ERROR_INVALID, "is not a duration");
+}
+
 static void test_numbers_in_a_time(void **state)
 {
     static const struct {
@@ -148,9 +164,15 @@ static void test_states(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),   cmocka_unit_test(test_durations), cmocka_unit_test(test_numbers_in_a_time),
-        cmocka_unit_test(test_numbers), cmocka_unit_test(test_names),     cmocka_unit_test(test_formats),
-        cmocka_unit_test(test_times),   cmocka_unit_test(test_states),
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_durations),
+        cmocka_unit_test(test_durations_below_a_millisecond),
+        cmocka_unit_test(test_numbers_in_a_time),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_names),
+        cmocka_unit_test(test_formats),
+        cmocka_unit_test(test_times),
+        cmocka_unit_test(test_states),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

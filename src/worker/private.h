@@ -22,8 +22,6 @@ struct slipway_worker {
     uint64_t requests_size, answers_size;
     struct wire_message layout;     /* the WELCOME */
     uint32_t head, tail;            /* submissions taken, completions made */
-    struct wire_submission current; /* the one that was taken last, and when */
-    int64_t begun_ns;
     uint32_t naps, woken;           /* number of our last sleep, and of the gateway's that we ended */
     uint32_t big_index;             /* completion that used the big place last */
     bool big_used;
@@ -33,6 +31,10 @@ struct slipway_worker {
     void *sleep_state;
     int (*check_signals)(void); /* after a sleep; < 0 stops */
 };
+
+/* Waits for the next request, or for all requests of the next batch (at most WIRE_SLOTS). Returns how many there
+ * are; 0: it is time to end. Those whose deadline has passed are answered and not among them. */
+int slipway_worker_take_batch(struct slipway_worker *worker, struct slipway_request *requests);
 
 /* Sets the message; returns -1. */
 int slipway_worker_fail(struct slipway_worker *worker, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -1,7 +1,7 @@
 /*
  * The request loop for Python, called through ctypes.PyDLL with the interpreter's lock held: one call of the
- * model's predict() per request and nothing else of Python in between. Going through a ctypes callback costs
- * more than many a model.
+ * model's predict() per request, or of the harness per batch, and nothing else of Python in between. Going through a
+ * ctypes callback costs more than many a model.
  *
  * The library is not linked with Python. It runs inside one, and takes the few functions it needs (all of the
  * limited API) from there; so one build serves every version.
@@ -29,6 +29,8 @@ struct python {
     const char *(*PyUnicode_AsUTF8AndSize)(PyObject *, intptr_t *);
     PyObject *(*PyObject_CallFunctionObjArgs)(PyObject *, ...);
     PyObject *(*PyMemoryView_FromMemory)(char *, intptr_t, int);
+    PyObject *(*PyList_New)(intptr_t);
+    int (*PyList_Append)(PyObject *, PyObject *);
     PyObject *(*PyLong_FromLong)(long);
     long (*PyLong_AsLong)(PyObject *);
     intptr_t (*PySequence_Size)(PyObject *);
@@ -48,10 +50,23 @@ struct python {
 
 struct model {
     struct python python;
-    PyObject *predict;  /* predict(str) -> str; the model's own */
-    PyObject *tensors;  /* tensors(kind, memoryview) -> list of buffers; the harness's. Kind 0: raises what is
-                        * to be said of an answer that is no text */
+    PyObject *predict;  /* predict(str) -> str; the model's own where it has one */
+    PyObject *answer;   /* answer(ask, value), of the harness: see below */
     PyObject *failed;   /* failed(exception) -> (status, message); the harness's */
+};
+
+/* What the harness is asked for; slipway_worker.py has the same. */
+enum ask {
+    ASK_COMPLAINT = 0,          /* value: an answer that is no text; raises what is to be said of it */
+    ASK_TENSORS = WIRE_TENSORS, /* memoryview -> list of buffers */
+    ASK_BATCH,                  /* list of str -> list of as many */
+};
+
+/* What is answered to one request or many when Python raised something. */
+struct failure {
+    uint32_t status;
+    size_t length;
+    char text[WIRE_TEXT];
 };
 
 static const struct {
@@ -63,6 +78,8 @@ static const struct {
     ROW(PyUnicode_AsUTF8AndSize),
     ROW(PyObject_CallFunctionObjArgs),
     ROW(PyMemoryView_FromMemory),
+    ROW(PyList_New),
+    ROW(PyList_Append),
     ROW(PyLong_FromLong),
     ROW(PyLong_AsLong),
     ROW(PySequence_Size),
@@ -109,27 +126,39 @@ static void put_text(struct slipway_request *request, const char *text, intptr_t
     request->answer_length = (uint64_t)length;
 }
 
-/* Turns the exception that is set into an answer. */
-static void put_exception(struct model *model, struct slipway_request *request)
+static PyObject *ask(struct model *model, enum ask what, PyObject *value)
+{
+    const struct python *python = &model->python;
+    PyObject *number = value ? python->PyLong_FromLong(what) : NULL;
+    PyObject *result = number ? python->PyObject_CallFunctionObjArgs(model->answer, number, value, NULL) : NULL;
+
+    python->Py_DecRef(number);
+    return result;
+}
+
+/* Clears the exception that is set, and says what it means. */
+static void take_exception(struct model *model, struct failure *failure)
 {
     const struct python *python = &model->python;
     PyObject *type = NULL, *value = NULL, *trace = NULL, *result, *status, *message;
     const char *text = NULL;
     intptr_t length = 0;
 
+    *failure = (struct failure){.status = WIRE_STATUS_FAILED};
     python->PyErr_Fetch(&type, &value, &trace);
     python->PyErr_NormalizeException(&type, &value, &trace);
     if (value && trace)
         python->PyException_SetTraceback(value, trace);
     result = python->PyObject_CallFunctionObjArgs(model->failed, value ? value : type, NULL);
-    request->status = WIRE_STATUS_FAILED;
     if (result) {
         status = python->PySequence_GetItem(result, 0);
         message = python->PySequence_GetItem(result, 1);
-        request->status = status ? (uint32_t)python->PyLong_AsLong(status) : WIRE_STATUS_FAILED;
+        failure->status = status ? (uint32_t)python->PyLong_AsLong(status) : WIRE_STATUS_FAILED;
         text = message ? python->PyUnicode_AsUTF8AndSize(message, &length) : NULL;
-        if (text)
-            put_text(request, text, length < WIRE_TEXT ? length : WIRE_TEXT);
+        if (text) {
+            failure->length = (size_t)length < sizeof(failure->text) ? (size_t)length : sizeof(failure->text);
+            memcpy(failure->text, text, failure->length);
+        }
         python->Py_DecRef(status);
         python->Py_DecRef(message);
     }
@@ -140,47 +169,119 @@ static void put_exception(struct model *model, struct slipway_request *request)
     python->PyErr_Clear();
 }
 
+static void put_failure(struct slipway_request *request, const struct failure *failure)
+{
+    put_text(request, failure->text, (intptr_t)failure->length);
+    request->status = failure->status;
+}
+
+static void put_exception(struct model *model, struct slipway_request *request)
+{
+    struct failure failure;
+
+    take_exception(model, &failure);
+    put_failure(request, &failure);
+}
+
 static void put_message(struct slipway_request *request, uint32_t status, const char *message)
 {
     put_text(request, message, (intptr_t)strlen(message));
     request->status = status;
 }
 
-static void complain(struct model *model, PyObject *result)
+/* NULL if the body is no text; the request has its answer then. */
+static PyObject *read_text(struct model *model, struct slipway_request *request)
 {
     const struct python *python = &model->python;
-    PyObject *zero;
+    PyObject *text = python->PyUnicode_DecodeUTF8(request->body, (intptr_t)request->length, NULL);
 
-    python->PyErr_Clear();
-    zero = python->PyLong_FromLong(0);
-    if (zero)
-        python->Py_DecRef(python->PyObject_CallFunctionObjArgs(model->tensors, zero, result, NULL));
-    python->Py_DecRef(zero);
+    if (!text) {
+        python->PyErr_Clear();
+        put_message(request, WIRE_STATUS_INVALID, "the request is not UTF-8 text");
+    }
+    return text;
+}
+
+/* What predict() returned for a request; NULL: it raised. */
+static void put_result(struct model *model, struct slipway_request *request, PyObject *result)
+{
+    const struct python *python = &model->python;
+    intptr_t length;
+    const char *text = result ? python->PyUnicode_AsUTF8AndSize(result, &length) : NULL;
+
+    if (text) {
+        put_text(request, text, length);
+        return;
+    }
+    if (result) {
+        python->PyErr_Clear();
+        python->Py_DecRef(ask(model, ASK_COMPLAINT, result));
+    }
+    put_exception(model, request);
 }
 
 static void answer_text(struct model *model, struct slipway_request *request)
 {
     const struct python *python = &model->python;
-    PyObject *text = python->PyUnicode_DecodeUTF8(request->body, (intptr_t)request->length, NULL), *result;
-    const char *answer;
-    intptr_t length;
+    PyObject *text = read_text(model, request), *result;
 
-    if (!text) {
-        python->PyErr_Clear();
-        put_message(request, WIRE_STATUS_INVALID, "the request is not UTF-8 text");
+    if (!text)
         return;
-    }
     result = python->PyObject_CallFunctionObjArgs(model->predict, text, NULL);
-    answer = result ? python->PyUnicode_AsUTF8AndSize(result, &length) : NULL;
-    if (answer) {
-        put_text(request, answer, length);
-    } else {
-        if (result)
-            complain(model, result);
-        put_exception(model, request);
-    }
+    put_result(model, request, result);
     python->Py_DecRef(result);
     python->Py_DecRef(text);
+}
+
+/* The list of the texts. Requests that hold none are answered at once; the others are moved to the front, *n of them.
+ */
+static PyObject *read_texts(struct model *model, struct slipway_request *requests, int *n)
+{
+    const struct python *python = &model->python;
+    PyObject *texts = python->PyList_New(0);
+    int kept = 0;
+
+    for (int i = 0; i < *n; i++) {
+        PyObject *text = read_text(model, &requests[i]);
+
+        if (!text) {
+            slipway_worker_answer(requests[i].worker, &requests[i]);
+            continue;
+        }
+        if (texts && python->PyList_Append(texts, text) < 0) {
+            python->Py_DecRef(texts);
+            texts = NULL;
+        }
+        python->Py_DecRef(text);
+        requests[kept++] = requests[i];
+    }
+    *n = kept;
+    return texts;
+}
+
+/* One call for all of them, one answer to each. */
+static void answer_batch(struct model *model, struct slipway_request *requests, int n)
+{
+    const struct python *python = &model->python;
+    PyObject *texts = read_texts(model, requests, &n);
+    PyObject *results = n ? ask(model, ASK_BATCH, texts) : NULL;
+    struct failure failure;
+
+    if (n && !results)
+        take_exception(model, &failure);
+    for (int i = 0; i < n; i++) {
+        if (results) {
+            PyObject *result = python->PySequence_GetItem(results, i);
+
+            put_result(model, &requests[i], result);
+            python->Py_DecRef(result);
+        } else {
+            put_failure(&requests[i], &failure);
+        }
+        slipway_worker_answer(requests[i].worker, &requests[i]);
+    }
+    python->Py_DecRef(results);
+    python->Py_DecRef(texts);
 }
 
 /* Copies the parts, one behind the other, into the answer. False with an exception set. */
@@ -224,37 +325,38 @@ static bool put_parts(struct model *model, struct slipway_request *request, PyOb
 static void answer_tensors(struct model *model, struct slipway_request *request)
 {
     const struct python *python = &model->python;
-    PyObject *kind = python->PyLong_FromLong((long)request->kind);
     PyObject *body = python->PyMemoryView_FromMemory((char *)(uintptr_t)request->body, (intptr_t)request->length,
                                                      0x100);
-    PyObject *parts = kind && body ? python->PyObject_CallFunctionObjArgs(model->tensors, kind, body, NULL) : NULL;
+    PyObject *parts = ask(model, ASK_TENSORS, body);
 
     if (!parts || !put_parts(model, request, parts))
         put_exception(model, request);
     python->Py_DecRef(parts);
     python->Py_DecRef(body);
-    python->Py_DecRef(kind);
-}
-
-static void answer(void *userdata, struct slipway_request *request)
-{
-    struct model *model = userdata;
-
-    if (request->kind == WIRE_PREDICT)
-        answer_text(model, request);
-    else
-        answer_tensors(model, request);
 }
 
 /* Python's threads run, and its signal handlers are called, while we sleep. */
-int slipway_worker_run_python(struct slipway_worker *worker, PyObject *predict, PyObject *tensors, PyObject *failed)
+int slipway_worker_run_python(struct slipway_worker *worker, PyObject *predict, PyObject *answer, PyObject *failed)
 {
-    struct model model = {.predict = predict, .tensors = tensors, .failed = failed};
+    struct model model = {.predict = predict, .answer = answer, .failed = failed};
+    struct slipway_request requests[WIRE_SLOTS];
+    int n;
 
     if (find_functions(worker, &model.python) < 0)
         return -1;
     worker->before_sleep = model.python.PyEval_SaveThread;
     worker->after_sleep = model.python.PyEval_RestoreThread;
     worker->check_signals = model.python.PyErr_CheckSignals;
-    return slipway_worker_run(worker, answer, &model);
+    while ((n = slipway_worker_take_batch(worker, requests))) {
+        if (requests[0].batch) {
+            answer_batch(&model, requests, n);
+            continue;
+        }
+        if (requests[0].kind == WIRE_PREDICT)
+            answer_text(&model, &requests[0]);
+        else
+            answer_tensors(&model, &requests[0]);
+        slipway_worker_answer(worker, &requests[0]);
+    }
+    return 0;
 }

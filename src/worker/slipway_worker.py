@@ -1,9 +1,9 @@
 """Serves a Python model package: python3 slipway_worker.py [DIRECTORY]
 
-DIRECTORY (default: the working directory) holds model.py with init() and predict(text), and perhaps
-predict_tensors(inputs) with a dict of NumPy arrays, and warmup(). The gateway's socket, the replica's id and
-its key come from the environment. Only the standard library is needed; NumPy for tensors. What is not needed by every
-model is imported where it is: a request may be waiting for this process to start.
+DIRECTORY (default: the working directory) holds model.py with init() and one or more of predict(text),
+predict_batch(texts) and predict_tensors(inputs) with a dict of NumPy arrays; perhaps warmup(). The gateway's socket, the
+replica's id and its key come from the environment. Only the standard library is needed; NumPy for tensors.
+What is not needed by every model is imported where it is: a request may be waiting for this process to start.
 """
 
 import ctypes
@@ -12,7 +12,7 @@ import signal
 import struct
 import sys
 
-PREDICT, TENSORS, BATCH = 1, 2, 3
+ASK_COMPLAINT, ASK_TENSORS, ASK_BATCH = 0, 2, 3  # python.c has the same
 CAN_PREDICT, CAN_TENSORS, CAN_BATCH = 1, 2, 4
 FAILED, INVALID, UNSUPPORTED = 1, 2, 5
 
@@ -50,13 +50,14 @@ class Library:
         self.python.slipway_worker_run_python.argtypes = [ctypes.c_void_p] + [ctypes.py_object] * 3
 
 
-class Tensors:
-    """Frames of tensors to arrays and back. Without NumPy, BYTES tensors are all there is."""
+class Model:
+    """The functions of model.py, and what follows from them for requests of all kinds. Frames of tensors become arrays and
+    back; without NumPy, BYTES tensors are all there is."""
 
     def __init__(self, model):
-        self.predict = model.predict
         self.predict_tensors = getattr(model, "predict_tensors", None)
         self.predict_batch = getattr(model, "predict_batch", None)
+        self.predict = getattr(model, "predict", None) or self.predict_alone
         self.numpy = None
         if self.predict_tensors:
             try:
@@ -67,19 +68,40 @@ class Tensors:
 
     def functions(self):
         return (
-            CAN_PREDICT
+            (CAN_PREDICT if self.predict != self.predict_alone or self.predict_batch else 0)
             | (CAN_TENSORS if self.predict_tensors and self.numpy else 0)
             | (CAN_BATCH if self.predict_batch else 0)
         )
 
-    def answer(self, kind, body):
-        if kind == 0:
-            if isinstance(body, str):
+    def answer(self, ask, value):
+        if ask == ASK_BATCH:
+            return self.batch(value)
+        if ask == ASK_COMPLAINT:
+            if isinstance(value, str):
                 raise ValueError("predict() returned text that is not UTF-8: lone surrogates")
-            raise TypeError(f"predict() returned {type(body).__name__}, not str")
+            raise TypeError(f"predict() returned {type(value).__name__}, not str")
+        return self.tensors(value)
+
+    def batch(self, texts):
+        n = len(texts)
+        answers = self.predict_batch(texts)
+        if not isinstance(answers, (list, tuple)):
+            raise TypeError(f"predict_batch() returned {type(answers).__name__}, not a list of str")
+        if len(answers) != n:
+            raise ValueError(f"predict_batch() returned {len(answers)} answers to {n} texts")
+        for i, answer in enumerate(answers):
+            if not isinstance(answer, str):
+                raise TypeError(f"predict_batch() returned {type(answer).__name__}, not str, as answer {i + 1} of {n}")
+        return answers
+
+    def predict_alone(self, text):
+        """For a package without predict()."""
+        if not self.predict_batch:
+            raise Unsupported("this model takes tensors: model.py defines no predict()")
+        return self.batch([text])[0]
+
+    def tensors(self, body):
         entries = self.read(body)
-        if kind == BATCH:
-            return self.write(self.batch(entries))
         if self.predict_tensors and self.numpy:
             inputs = {name: self.array(body, *entry) for name, *entry in entries}
             return self.write(self.arrays(self.predict_tensors(inputs)))
@@ -113,12 +135,13 @@ class Tensors:
         return self.numpy.frombuffer(body[offset : offset + length], TYPES[dtype]).reshape(shape)
 
     def texts(self, body, entries):
-        """predict() for each element of the one BYTES input."""
+        """The elements of the one BYTES input, in one call where the model takes a batch."""
         if len(entries) != 1 or entries[0][1] != BYTES:
             raise Unsupported("this model takes text: one input of datatype BYTES")
         name, dtype, shape, offset, length = entries[0]
-        answers = [self.predict(item.decode()).encode() for item in self.elements(body, offset, length)]
-        return [("text", BYTES, shape, self.pack(answers))]
+        texts = [item.decode() for item in self.elements(body, offset, length)]
+        answers = self.batch(texts) if self.predict_batch and texts else map(self.predict, texts)
+        return [("text", BYTES, shape, self.pack([answer.encode() for answer in answers]))]
 
     def pack(self, items):
         return b"".join(struct.pack("<I", len(item)) + item for item in items)
@@ -174,9 +197,10 @@ def load(directory):
     sys.path.insert(0, directory)
     import model
 
-    for name in ("init", "predict"):
-        if not callable(getattr(model, name, None)):
-            raise AttributeError(f"model.py does not define {name}()")
+    if not callable(getattr(model, "init", None)):
+        raise AttributeError("model.py does not define init()")
+    if not any(callable(getattr(model, name, None)) for name in ("predict", "predict_batch", "predict_tensors")):
+        raise AttributeError("model.py does not define predict()")
     model.init()
     if callable(getattr(model, "warmup", None)):
         model.warmup()
@@ -194,14 +218,13 @@ def main():
         print(lib.slipway_worker_error(worker).decode(), file=sys.stderr)
         return 1
     try:
-        model = load(directory)
-        tensors = Tensors(model)
+        model = Model(load(directory))
     except BaseException as e:
         show(e)
         lib.slipway_worker_failed(worker, f"{type(e).__name__}: {e}".encode()[:1000])
         return 1
-    lib.slipway_worker_ready(worker, tensors.functions())
-    if library.python.slipway_worker_run_python(worker, model.predict, tensors.answer, failed) < 0:
+    lib.slipway_worker_ready(worker, model.functions())
+    if library.python.slipway_worker_run_python(worker, model.predict, model.answer, failed) < 0:
         print(lib.slipway_worker_error(worker).decode(), file=sys.stderr)
         return 1
     lib.slipway_worker_close(worker)

@@ -379,33 +379,58 @@ char *slipway_request_reserve(struct slipway_request *request, uint64_t length)
     return request->answer;
 }
 
-static void complete(struct slipway_worker *worker, const struct wire_submission *entry,
-                     const struct slipway_request *request, int64_t run_ns)
+/* Copies the submission at the head of the ring; it is not started before submit_head says so. */
+static void read_submission(struct slipway_worker *worker, struct slipway_request *request)
 {
-    struct wire_completion *completion = &worker->answers->completions[worker->tail % WIRE_SLOTS];
-    bool big = request->answer == (char *)worker->answers + worker->layout.big_offset;
+    const struct wire_submission *entry = &worker->requests->submissions[worker->head % WIRE_SLOTS];
 
-    if (big)
-        worker->big_index = worker->tail;
-    *completion = (struct wire_completion){
+    worker->head++;
+    *request = (struct slipway_request){
+        .kind = entry->kind,
+        .body = (const char *)worker->requests + entry->offset,
+        .length = entry->length,
+        .answer = (char *)worker->answers + worker->layout.answer_offset + entry->slot * worker->layout.answer_stride,
+        .answer_max = worker->layout.answer_stride,
+        .deadline_ns = entry->deadline_ns,
+        .worker = worker,
         .slot = entry->slot,
         .generation = entry->generation,
-        .status = request->status,
-        .place = big ? WIRE_IN_BIG : WIRE_IN_SLOT,
-        .length = request->answer_length,
-        .run_ns = (uint64_t)run_ns,
+        .batch = entry->batch,
     };
-    worker->tail++;
-    atomic_store(&worker->answers->complete_tail, worker->tail);
-    wake_gateway(worker);
+    memcpy(request->trace, entry->trace, sizeof(request->trace));
 }
 
-/* Waits for the next request; 0 when the worker shall end. */
-int slipway_worker_take(struct slipway_worker *worker, struct slipway_request *ret_request)
+/* Whether the submission at the head, if there is one, belongs to this batch. */
+static bool goes_on(const struct slipway_worker *worker, uint32_t batch, uint32_t tail)
 {
-    const struct wire_submission *entry = &worker->current;
+    return batch && worker->head != tail && worker->requests->submissions[worker->head % WIRE_SLOTS].batch == batch;
+}
 
+/* Answers what came too late, and closes the gaps. */
+static int drop_expired(struct slipway_worker *worker, struct slipway_request *requests, int n)
+{
+    int64_t now = now_ns();
+    int kept = 0;
+
+    for (int i = 0; i < n; i++) {
+        requests[i].begun_ns = now;
+        if (!requests[i].deadline_ns || now <= requests[i].deadline_ns) {
+            requests[kept++] = requests[i];
+            continue;
+        }
+        requests[i].status = WIRE_STATUS_EXPIRED;
+        slipway_worker_answer(worker, &requests[i]);
+    }
+    return kept;
+}
+
+/* At most `max` requests of one batch. */
+static int take(struct slipway_worker *worker, struct slipway_request *requests, int max)
+{
     while (!worker->stopping) {
+        uint32_t tail;
+        int n = 0;
+
         if (!worker->connected) {
             if (connect_patiently(worker) < 0)
                 break;
@@ -413,36 +438,50 @@ int slipway_worker_take(struct slipway_worker *worker, struct slipway_request *r
                 slipway_worker_ready(worker, worker->functions);
             continue;
         }
-        if (atomic_load_explicit(&worker->requests->submit_tail, memory_order_acquire) == worker->head) {
+        tail = atomic_load_explicit(&worker->requests->submit_tail, memory_order_acquire);
+        if (tail == worker->head) {
             sleep_until_woken(worker, false);
             continue;
         }
-        worker->current = worker->requests->submissions[worker->head % WIRE_SLOTS];
-        worker->head++;
+        do {
+            read_submission(worker, &requests[n++]);
+        } while (n < max && goes_on(worker, requests[0].batch, tail));
         atomic_store_explicit(&worker->answers->submit_head, worker->head, memory_order_release);
-        worker->begun_ns = now_ns();
-        *ret_request = (struct slipway_request){
-            .kind = entry->kind,
-            .body = (const char *)worker->requests + entry->offset,
-            .length = entry->length,
-            .answer = (char *)worker->answers + worker->layout.answer_offset +
-                      entry->slot * worker->layout.answer_stride,
-            .answer_max = worker->layout.answer_stride,
-            .deadline_ns = entry->deadline_ns,
-            .worker = worker,
-        };
-        memcpy(ret_request->trace, entry->trace, sizeof(ret_request->trace));
-        if (!entry->deadline_ns || worker->begun_ns <= entry->deadline_ns)
-            return 1;
-        ret_request->status = WIRE_STATUS_EXPIRED;
-        slipway_worker_answer(worker, ret_request);
+        n = drop_expired(worker, requests, n);
+        if (n)
+            return n;
     }
     return 0;
 }
 
+int slipway_worker_take(struct slipway_worker *worker, struct slipway_request *ret_request)
+{
+    return take(worker, ret_request, 1);
+}
+
+int slipway_worker_take_batch(struct slipway_worker *worker, struct slipway_request *requests)
+{
+    return take(worker, requests, WIRE_SLOTS);
+}
+
 void slipway_worker_answer(struct slipway_worker *worker, const struct slipway_request *request)
 {
-    complete(worker, &worker->current, request, now_ns() - worker->begun_ns);
+    struct wire_completion *completion = &worker->answers->completions[worker->tail % WIRE_SLOTS];
+    bool big = request->answer == (char *)worker->answers + worker->layout.big_offset;
+
+    if (big)
+        worker->big_index = worker->tail;
+    *completion = (struct wire_completion){
+        .slot = request->slot,
+        .generation = request->generation,
+        .status = request->status,
+        .place = big ? WIRE_IN_BIG : WIRE_IN_SLOT,
+        .length = request->answer_length,
+        .run_ns = (uint64_t)(now_ns() - request->begun_ns),
+    };
+    worker->tail++;
+    atomic_store(&worker->answers->complete_tail, worker->tail);
+    wake_gateway(worker);
 }
 
 int slipway_worker_run(struct slipway_worker *worker, slipway_answer_fn answer, void *userdata)

@@ -26,7 +26,7 @@ struct slipway_request;
 
 /* One request, and where its answer goes. `body` is read-only memory and valid until answer() returns. */
 struct slipway_request {
-    uint32_t kind;   /* enum wire_kind: 1 predict, 2 tensors, 3 batch */
+    uint32_t kind;   /* enum wire_kind: 1 predict, 2 tensors */
     uint32_t status; /* enum wire_status; 0 (OK) at first */
     const char *body;
     uint64_t length;
@@ -36,6 +36,8 @@ struct slipway_request {
     int64_t deadline_ns; /* CLOCK_MONOTONIC */
     unsigned char trace[24];
     struct slipway_worker *worker;
+    uint32_t slot, generation, batch; /* of struct wire_submission */
+    int64_t begun_ns;                 /* when it was taken; CLOCK_MONOTONIC */
 };
 
 /* Makes room for a long answer: answer and answer_max change. NULL if it is more than can be sent. */
@@ -68,5 +70,5 @@ SLIPWAY_API const char *slipway_worker_error(const struct slipway_worker *worker
 
 /* The same as run() for a Python interpreter, whose lock is held: see python.c and slipway_worker.py. */
 struct object;
-SLIPWAY_API int slipway_worker_run_python(struct slipway_worker *worker, struct object *predict, struct object *tensors,
+SLIPWAY_API int slipway_worker_run_python(struct slipway_worker *worker, struct object *predict, struct object *answer,
                                           struct object *failed);

@@ -15,11 +15,11 @@ COMPLETION = struct.Struct("<4I2Q")
 
 
 class Worker:
-    def __init__(self, path, replica, key, text=b"hostile"):
+    def __init__(self, path, replica, key, text=b"hostile", functions=1):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(20)
         self.socket.connect(path)
-        self.send(HELLO, replica, key, text=text)
+        self.send(HELLO, replica, key, text=text, functions=functions)
         data, fds, _, _ = socket.recv_fds(self.socket, MESSAGE.size, 4)
         fields = MESSAGE.unpack(data)
         assert fields[2] == WELCOME, fields[-1].rstrip(b"\0")
@@ -30,8 +30,8 @@ class Worker:
         self.fds = fds
         self.head = self.tail = self.naps = 0
 
-    def send(self, kind, replica="", key="", magic=MAGIC, text=b"hostile"):
-        self.socket.send(MESSAGE.pack(magic, VERSION, kind, 1, 0, 1, *[0] * 7, replica.encode(), key.encode(), text))
+    def send(self, kind, replica="", key="", magic=MAGIC, text=b"hostile", functions=1):
+        self.socket.send(MESSAGE.pack(magic, VERSION, kind, functions, 0, 1, *[0] * 7, replica.encode(), key.encode(), text))
 
     def u32(self, memory, offset, value=None):
         if value is None:
@@ -126,8 +126,8 @@ if __name__ == "__main__":
 
     path, replica, key, seed = sys.argv[1:]
     rng = random.Random(int(seed))
-    worker = Worker(path, replica, key)
-    worker.send(READY)
+    worker = Worker(path, replica, key, functions=5)  # takes batches, it says
+    worker.send(READY, functions=5)
     while True:
         submission = worker.wait()
         if submission is None:

@@ -66,7 +66,8 @@ def test_a_worker_that_breaks_the_protocol_at_random(seed):
     with Gateway() as g:
         g.package("good", "def init(): pass\ndef predict(text): return 'ok'")
         good = g.endpoint("good", [g.route("1", [2])])
-        g.configure(g.endpoint("echo", timeout_ms=1500), good)
+        batch = {"size": 4, "delay_us": 500} if seed % 2 else None
+        g.configure(g.endpoint("echo", [g.route(batch=batch)], timeout_ms=1500), good)
         g.start_worker("good", 2)
         g.wait_ready("good")
         load, other = Load(g), Load(g, path="/predict/good", threads=1)

@@ -79,7 +79,7 @@ static void check_idle(const struct gateway *gateway)
         const struct route *route;
 
         list_for_each(route, &endpoint->routes, link) {
-            if (route->n_queued || route->n_running || !list_is_empty(&route->queue))
+            if (route->queue.count || route->queue.occupied || route->n_running)
                 abort();
         }
     }
