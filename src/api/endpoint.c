@@ -42,6 +42,10 @@ static const struct schema_field options_fields[] = {
     {"rate_per_second", SCHEMA_NUMBER, .min = 0, .max = 1e6,
      .doc = "requests of one token; beyond: 429. 0: no limit. Public endpoints know no tokens and have none"},
     {"rate_burst", SCHEMA_NUMBER, .min = 0, .max = 1e6, .doc = "of them at once; 0: as many as in a second"},
+    {"batch_size", SCHEMA_INTEGER, .min = 0, .max = LIMIT_BATCH,
+     .doc = "requests that one call of predict_batch() takes; 1: none together; 0: what the package says"},
+    {"batch_delay_ms", SCHEMA_NUMBER, .min = 0, .max = LIMIT_BATCH_DELAY / 1000,
+     .doc = "how long a request may wait for more; default: what the package says"},
     {},
 };
 static const struct schema options_schema = {"EndpointOptions", options_fields, "how an endpoint serves"};
@@ -94,6 +98,14 @@ static const struct schema_field scaling_fields[] = {
 };
 static const struct schema scaling_schema = {"EndpointScaling", scaling_fields, "replicas that follow the load"};
 
+static const struct schema_field batch_fields[] = {
+    {"size", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "requests that one call of predict_batch() takes; 1: no batches"},
+    {"delay_ms", SCHEMA_NUMBER, SCHEMA_REQUIRED, .doc = "how long a request may wait for more"},
+    {"reason", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "why there are none although the options wish them"},
+    {},
+};
+static const struct schema batch_schema = {"EndpointBatch", batch_fields, "how requests are handed over together"};
+
 static const struct schema_field endpoint_fields[] = {
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"project", SCHEMA_STRING, SCHEMA_REQUIRED},
@@ -108,6 +120,7 @@ static const struct schema_field endpoint_fields[] = {
     {"canary", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema, .doc = "gets a part of the requests"},
     {"shadow", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema,
      .doc = "gets copies of requests; nobody sees its answers"},
+    {"batch", SCHEMA_OBJECT, SCHEMA_REQUIRED, .object = &batch_schema, .doc = "of the live version"},
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema},
     {"scaling", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &scaling_schema,
      .doc = "what was decided last for the live version; null: nothing yet"},

@@ -135,6 +135,19 @@ static char *replicas_text(const json_t *endpoint)
     return xasprintf("%d of %d ready", ready, total);
 }
 
+static char *batch_text(const json_t *endpoint)
+{
+    const json_t *batch = json_object_get(endpoint, "batch");
+    const char *reason = json_get_string(batch, "reason", NULL);
+    double delay_ms = json_get_number(batch, "delay_ms", 0);
+
+    if (json_get_int(batch, "size", 1) == 1)
+        return reason ? xasprintf("none: %s", reason) : xstrdup("none");
+    if (delay_ms > 0)
+        return xasprintf("up to %lld, waiting %g ms", (long long)json_get_int(batch, "size", 1), delay_ms);
+    return xasprintf("up to %lld", (long long)json_get_int(batch, "size", 1));
+}
+
 static const struct table_column endpoint_columns[] = {
     {"ENDPOINT", "name"},
     {"STATE", NULL, TABLE_STATE, .text = state_text},
@@ -179,6 +192,7 @@ static const struct table_column show_columns[] = {
     {"Time-out", "options.timeout_ms", TABLE_DURATION},
     {"Queue", "options.queue", TABLE_NUMBER},
     {"Rate", .text = rate_text},
+    {"Batches", .text = batch_text},
     {"Public", "options.public"},
     {"Sticky", "options.sticky"},
     {"Created", "created_at", TABLE_TIME},
@@ -359,7 +373,8 @@ static int add_rate(const struct invocation *invocation, json_t *options, struct
 
 static int read_options(const struct invocation *invocation, json_t *options, struct error *error)
 {
-    int64_t deadline = -1;
+    int64_t deadline = -1, batch_delay_us = -1;
+    const char *batch_delay = option_value(invocation, "batch-delay");
     uint64_t memory = 0;
     double cpus = 0;
 
@@ -371,10 +386,15 @@ static int read_options(const struct invocation *invocation, json_t *options, st
         add_duration(invocation, "idle", "idle_ms", options, error) < 0 ||
         add_number(invocation, "queue", "queue", 100000, options, error) < 0 ||
         add_number(invocation, "concurrency", "concurrency", 64, options, error) < 0 ||
+        add_number(invocation, "batch-size", "batch_size", LIMIT_BATCH, options, error) < 0 ||
         option_duration_ms(invocation, "deadline", &deadline, error) < 0 ||
         option_bytes(invocation, "memory", &memory, error) < 0 ||
         option_number(invocation, "cpus", 0, 4096, &cpus, error) < 0)
         return -1;
+    if (batch_delay && parse_duration_us(batch_delay, &batch_delay_us, error) < 0)
+        return error_wrap(error, "--batch-delay");
+    if (batch_delay)
+        json_set_number(options, "batch_delay_ms", (double)batch_delay_us / 1000);
     if (deadline >= 0)
         json_set_int(options, "timeout_ms", deadline);
     if (memory)
@@ -583,6 +603,8 @@ static int endpoint_logs(struct invocation *invocation, struct error *error)
         {"idle", 0, "T", "time without a request before the last replica ends (10m)"},                                 \
         {"queue", 0, "N", "requests that may wait (256)"}, {"deadline", 0, "T", "longest time of a request (30s)"},    \
         {"concurrency", 0, "N", "requests at a time per replica (as the package says)"},                               \
+        {"batch-size", 0, "N", "requests that one call of predict_batch() takes (as the package says)"},               \
+        {"batch-delay", 0, "T", "how long a request may wait for more, as 2ms (as the package says)"},                 \
         {"cpus", 0, "N", "cores of a replica (no limit)"}, {"memory", 0, "BYTES", "memory of a replica (no limit)"},   \
         {"rate", 0, "N/TIME", "requests of one token, e.g. 50/s; none: no limit (no limit)"},                          \
         {"burst", 0, "N", "of them at once (as many as in a second)"}, {"public", 0, NULL, "no token is needed"},      \

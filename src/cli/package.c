@@ -9,6 +9,7 @@
 #include "cli/client.h"
 #include "cli/command.h"
 #include "cli/package.h"
+#include "core/package.h"
 #include "format/archive.h"
 #include "format/oci.h"
 #include "http/client.h"
@@ -136,6 +137,16 @@ static int add_program(struct oci_image *image, const char *program, const char 
     return oci_layer_end(image, error);
 }
 
+/* As the gateway takes it; NULL: none. */
+static json_t *batch_of(const json_t *package)
+{
+    int64_t size, delay_us;
+
+    if (!package_batch(package, &size, &delay_us))
+        return NULL;
+    return json_build("{s:I, s:I}", "size", (json_int_t)size, "delay_us", (json_int_t)delay_us);
+}
+
 /* What `slipway standalone` reads. */
 static json_t *describe(const json_t *version, const char *environment, bool has_weights)
 {
@@ -151,13 +162,13 @@ static json_t *describe(const json_t *version, const char *environment, bool has
 
     if (has_weights)
         json_set_string(variables, "SLIPWAY_WEIGHTS", "/slipway/weights.safetensors");
-    return json_build("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:O?, s:O?, s:[s, s], s:s, s:o}", "name",
-                      base ? base + 1 : model, "project", json_get_string(version, "project", "default"), "model",
-                      model, "version", number, "code_weights", json_get_string(version, "code_weights", ""),
-                      "platform", json_get_string(package, "runtime", "python"), "concurrency",
-                      (json_int_t)json_get_int(package, "concurrency", 1), "inputs", json_object_get(package, "inputs"),
-                      "outputs", json_object_get(package, "outputs"), "command", "python3",
-                      "/slipway/lib/" WORKER_PROGRAM, "directory", "/slipway/code", "environment", variables);
+    return json_build(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:o?, s:O?, s:O?, s:[s, s], s:s, s:o}", "name", base ? base + 1 : model,
+        "project", json_get_string(version, "project", "default"), "model", model, "version", number, "code_weights",
+        json_get_string(version, "code_weights", ""), "platform", json_get_string(package, "runtime", "python"),
+        "concurrency", (json_int_t)json_get_int(package, "concurrency", 1), "batch", batch_of(package), "inputs",
+        json_object_get(package, "inputs"), "outputs", json_object_get(package, "outputs"), "command", "python3",
+        "/slipway/lib/" WORKER_PROGRAM, "directory", "/slipway/code", "environment", variables);
 }
 
 static int add_model(struct oci_image *image, const json_t *version, const char *environment, const char *code,

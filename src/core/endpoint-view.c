@@ -1,5 +1,6 @@
 #include <string.h>
 #include "core/endpoint.h"
+#include "core/package.h"
 #include "util/xalloc.h"
 
 /* One version of a route: {"version","code_weights","share"}. */
@@ -25,11 +26,17 @@
     "JOIN endpoint_routes r ON r.endpoint = e.id AND r.version = s.version "                                           \
     "WHERE s.endpoint = e.id AND r.role = 'live')"
 
+/* Of the live version, or the first that will be. */
+#define PACKAGE                                                                                                        \
+    "(SELECT c.package FROM endpoint_routes r JOIN model_versions v ON v.id = r.version "                              \
+    "JOIN model_code c ON c.model = v.model AND c.number = v.code "                                                    \
+    "WHERE r.endpoint = e.id AND r.role IN ('live', 'next') ORDER BY r.role LIMIT 1)"
+
 #define ENDPOINT_SELECT                                                                                                \
     "SELECT e.name, e.project, m.name, e.follow, e.options, e.desired, " ROUTE("live") ", " ROUTE(                     \
         "standby") ", " ROUTE("next") ", " REPLICAS ", " NEWEST_DEPLOYMENT ", e.created_at, e.created_by, " SCALING    \
                                       ", " ROUTE("canary") ", " ROUTE(                                                 \
-                                          "shadow") " FROM endpoints e JOIN models m ON m.id = e.model "
+                                          "shadow") ", " PACKAGE " FROM endpoints e JOIN models m ON m.id = e.model "
 
 /* What there is to say in one word, from the replicas of the live version and the newest deployment. */
 static const char *state_of(const char *desired, const json_t *live, const json_t *next, const json_t *replicas,
@@ -58,6 +65,23 @@ static const char *state_of(const char *desired, const json_t *live, const json_
     return failed ? "failed" : "starting";
 }
 
+/* What requests to the live version (or the first that will be) come to: {"size","delay_ms","reason"}. */
+static json_t *batch_of(const json_t *options, const json_t *package)
+{
+    bool is_possible, is_wished = json_get_int(options, "batch_size", 0) > 1;
+    struct endpoint_options o;
+    int64_t size, delay_us;
+    json_t *batch;
+
+    endpoint_options_read(options, &o);
+    is_possible = package_batch(package, &size, &delay_us);
+    if (!endpoint_batch(&o, package, &size, &delay_us))
+        delay_us = 0;
+    batch = json_build("{s:I, s:f}", "size", (json_int_t)size, "delay_ms", (double)delay_us / 1000);
+    json_set_string(batch, "reason", is_wished && !is_possible ? "its package defines no predict_batch()" : NULL);
+    return batch;
+}
+
 static json_t *json_or_null(struct db_rows *rows, int column, struct error *error)
 {
     return db_is_null(rows, column) ? json_null() : db_json(rows, column, error);
@@ -70,9 +94,12 @@ static json_t *read_endpoint(struct db_rows *rows, struct error *error)
         int column;
     } columns[] = {{"options", 4}, {"live", 6},    {"standby", 7},  {"next", 8},       {"scaling", 13},
                    {"canary", 14}, {"shadow", 15}, {"replicas", 9}, {"deployment", 10}};
+    cleanup_json json_t *package = json_or_null(rows, 16, error);
     cleanup_json json_t *endpoint = json_build("{s:s, s:s, s:s, s:s?}", "name", db_text(rows, 0), "project",
                                                db_text(rows, 1), "model", db_text(rows, 2), "follow", db_text(rows, 3));
 
+    if (!package)
+        return NULL;
     for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
         json_t *value = json_or_null(rows, columns[i].column, error);
 
@@ -83,6 +110,7 @@ static json_t *read_endpoint(struct db_rows *rows, struct error *error)
     json_set_string(endpoint, "state",
                     state_of(db_text(rows, 5), json_object_get(endpoint, "live"), json_object_get(endpoint, "next"),
                              json_object_get(endpoint, "replicas"), json_object_get(endpoint, "scaling")));
+    json_object_set_new(endpoint, "batch", batch_of(json_object_get(endpoint, "options"), package));
     json_set_time_ms(endpoint, "created_at", db_int(rows, 11));
     json_set_string(endpoint, "created_by", db_text(rows, 12));
     return steal_ptr(endpoint);

@@ -1,5 +1,7 @@
+#include <math.h>
 #include <string.h>
 #include "core/endpoint-private.h"
+#include "core/package.h"
 #include "store/journal.h"
 #include "util/clock.h"
 #include "util/limits.h"
@@ -150,6 +152,9 @@ static json_t *options_json(const struct endpoint_options *o)
         json_set_number(json, "rate_per_second", o->rate_per_second);
         json_set_number(json, "rate_burst", o->rate_burst);
     }
+    json_set_int(json, "batch_size", o->batch_size);
+    if (o->batch_delay_us >= 0)
+        json_set_number(json, "batch_delay_ms", (double)o->batch_delay_us / 1000);
     if (!endpoint_options_scale(o)) {
         json_set_int(json, "replicas", o->min_replicas);
         return json;
@@ -204,6 +209,20 @@ void endpoint_options_read(const json_t *json, struct endpoint_options *ret)
     snprintf(ret->sticky, sizeof(ret->sticky), "%s", json_get_string(json, "sticky", ""));
     ret->rate_per_second = json_get_number(json, "rate_per_second", 0);
     ret->rate_burst = json_get_number(json, "rate_burst", 0);
+    ret->batch_size = json_get_int(json, "batch_size", 0);
+    ret->batch_delay_us = llround(json_get_number(json, "batch_delay_ms", -0.001) * 1000);
+}
+
+bool endpoint_batch(const struct endpoint_options *options, const json_t *package, int64_t *ret_size,
+                    int64_t *ret_delay_us)
+{
+    if (!package_batch(package, ret_size, ret_delay_us))
+        return false;
+    if (options->batch_size)
+        *ret_size = options->batch_size;
+    if (options->batch_delay_us >= 0)
+        *ret_delay_us = options->batch_delay_us;
+    return *ret_size > 1;
 }
 
 /* The name may be taken in a project that the caller cannot see; that much it is told. */

@@ -56,6 +56,8 @@ struct endpoint_options {
     int64_t concurrency; /* 0: what the package says */
     char sticky[LIMIT_STICKY_HEADER + 1]; /* header whose equal values keep a version; "": none */
     double rate_per_second, rate_burst; /* requests of one token; 0: no limit; burst 0: as many as in a second */
+    int64_t batch_size; /* requests that one call of predict_batch() takes; 0: what the package says */
+    int64_t batch_delay_us; /* that they wait for each other; -1: what the package says */
 };
 #define ENDPOINT_OPTIONS_INIT                                                                                          \
     {.timeout_ms = 30000,                                                                                              \
@@ -64,7 +66,8 @@ struct endpoint_options {
      .max_replicas = 1,                                                                                                \
      .scale_queue_time_ms = LIMIT_SCALE_QUEUE_TIME_MS,                                                                 \
      .scale_down_after_ms = LIMIT_SCALE_DOWN_AFTER_MS,                                                                 \
-     .idle_ms = LIMIT_SCALE_IDLE_MS}
+     .idle_ms = LIMIT_SCALE_IDLE_MS,                                                                                   \
+     .batch_delay_us = -1}
 
 /* From the JSON of the column and of the API; what is absent gets its default. "replicas" is short for a minimum and
  * a maximum that are the same. */
@@ -73,6 +76,9 @@ void endpoint_options_read(const json_t *json, struct endpoint_options *ret);
 int endpoint_options_check(const struct endpoint_options *options, struct error *error);
 /* Whether the number of replicas follows the load. */
 bool endpoint_options_scale(const struct endpoint_options *options);
+/* What the options and the package (core/package.h) come to for the package's version. False: no batches (size 1). */
+bool endpoint_batch(const struct endpoint_options *options, const json_t *package, int64_t *ret_size,
+                    int64_t *ret_delay_us);
 
 /* Creates it with the version as `next`. If the version was found by an alias the endpoint follows it.
  * ERROR_EXISTS if the name is taken in any project. */
@@ -148,8 +154,9 @@ int replica_delete(struct db_tx *tx, const char *id, struct error *error);
 
 /* -- views -- */
 /* {"name","project","model","follow","options":{…},"state":"ready|starting|failed|draining","live":{"version",
- * "code_weights","share"}|null,"standby":…,"next":…,"canary":…,"shadow":…,"replicas":[{"id","version","state","reason","message",
- * "since"}],"scaling":{"version","wished","decision":{…}|null,"cold_starts","cold_start_ms","cold_start_mean_ms"}|null,
+ * "code_weights","share"}|null,"standby":…,"next":…,"canary":…,"shadow":…,
+ * "batch":{"size","delay_ms","reason"},"replicas":[{"id","version","state","reason","message","since"}],
+ * "scaling":{"version","wished","decision":{…}|null,"cold_starts","cold_start_ms","cold_start_mean_ms"}|null,
  * "created_at","created_by"}; project NULL: any. A live version that may do without replicas and does is ready. */
 json_t *endpoint_describe(struct db_tx *tx, const char *project, const char *name, struct error *error);
 json_t *endpoint_list(struct db_tx *tx, const char *project, const char *after, int limit, struct error *error);

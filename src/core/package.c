@@ -4,6 +4,7 @@
 #include "format/archive.h"
 #include "format/yaml.h"
 #include "util/limits.h"
+#include "util/parse.h"
 #include "util/schema.h"
 #include "util/strbuf.h"
 #include "util/strvec.h"
@@ -34,11 +35,20 @@ static const struct schema_field tensor_fields[] = {
 };
 static const struct schema tensor_schema = {"PackageTensor", tensor_fields, "a tensor that a model takes or gives"};
 
+static const struct schema_field batch_fields[] = {
+    {"size", SCHEMA_INTEGER, .min = 1, .max = LIMIT_BATCH, .doc = "requests that one call of predict_batch() takes"},
+    {"delay", SCHEMA_ANY, .doc = "how long a request may wait for more, as 2ms"},
+    {},
+};
+static const struct schema batch_schema = {"PackageBatch", batch_fields, "how requests are handed over together"};
+
 static const struct schema_field manifest_fields[] = {
     {"runtime", SCHEMA_STRING, .values = runtimes, .doc = "what runs it; by default as the file's name says"},
     {"file", SCHEMA_STRING, .min = 1, .max = LIMIT_PATH, .doc = "the model of onnx or xgboost, within the package"},
     {"environment", SCHEMA_STRING, .max = 2 * LIMIT_NAME, .doc = "NAME or NAME@VERSION; default: host"},
     {"concurrency", SCHEMA_INTEGER, .min = 1, .max = 64, .doc = "requests at a time per replica; default 1"},
+    {"batch", SCHEMA_OBJECT, .object = &batch_schema, .doc = "for a model with predict_batch()"},
+    {"deterministic", SCHEMA_BOOLEAN, .doc = "equal requests have equal answers, so that one may be remembered"},
     {"inputs", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .object = &tensor_schema, .max = 100},
     {"outputs", SCHEMA_ARRAY, .item = SCHEMA_OBJECT, .object = &tensor_schema, .max = 100},
     {},
@@ -78,6 +88,25 @@ static int read_entry(struct archive_entry_view *entry, size_t max, char **ret_t
     return 0;
 }
 
+/* YAML knows no durations: "2ms" is text, and only 0 needs no unit. Puts the number of µs beside it. */
+static int read_delay(json_t *batch, struct error *error)
+{
+    const json_t *delay = json_object_get(batch, "delay");
+    int64_t us = 0;
+
+    if (json_is_string(delay)) {
+        if (parse_duration_us(json_string_value(delay), &us, error) < 0)
+            return error_wrap(error, "batch.delay");
+    } else if (delay && !(json_is_integer(delay) && json_integer_value(delay) == 0)) {
+        return error_set(error, ERROR_INVALID, "batch.delay is a time with its unit, as 2ms");
+    }
+    if (us > LIMIT_BATCH_DELAY)
+        return error_set(error, ERROR_INVALID, "batch.delay is at most %d ms", LIMIT_BATCH_DELAY / 1000);
+    if (batch)
+        json_set_int(batch, "delay_us", us);
+    return 0;
+}
+
 static int read_manifest(struct archive_entry_view *entry, json_t **ret, struct error *error)
 {
     cleanup_json json_t *manifest = NULL;
@@ -95,7 +124,8 @@ static int read_manifest(struct archive_entry_view *entry, json_t **ret, struct 
     }
     if (!json_is_object(manifest))
         return error_set(error, ERROR_INVALID, MANIFEST " must be a mapping");
-    if (schema_check(&manifest_schema, manifest, error) < 0)
+    if (schema_check(&manifest_schema, manifest, error) < 0 ||
+        read_delay(json_object_get(manifest, "batch"), error) < 0)
         return error_wrap(error, MANIFEST);
     json_decref(*ret);
     *ret = steal_ptr(manifest);
@@ -181,10 +211,10 @@ static bool source_defines(const char *source, const char *name, bool is_python)
 
 static json_t *list_functions(const char *source, bool is_python)
 {
-    static const char *const names[] = {"init", "predict", "predict_tensors", "predict_batch"};
+    static const char *const names[] = {"init", "predict", "predict_tensors", "predict_batch"}; /* R has two of them */
     json_t *functions = json_array();
 
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+    for (size_t i = 0; i < (is_python ? ARRAY_SIZE(names) : 2); i++)
         if (source_defines(source, names[i], is_python))
             json_array_append_new(functions, json_string(names[i]));
     return functions;
@@ -234,9 +264,33 @@ static char *fault_of(const struct findings *f, const struct kind *kind, const c
                          kind->file);
     if (!kind->is_native && !has(functions, "init"))
         return xasprintf("%s defines no init()", file);
-    if (!kind->is_native && !has(functions, "predict") && !has(functions, "predict_tensors"))
+    if (!kind->is_native && !has(functions, "predict") && !has(functions, "predict_tensors") &&
+        !has(functions, "predict_batch"))
         return xasprintf("%s defines no predict()", file);
+    if (json_object_get(f->manifest, "batch") && !has(functions, "predict_batch"))
+        return xasprintf("'batch' in slipway.yaml is for a model.py with predict_batch(); %s defines none", file);
     return NULL;
+}
+
+static json_t *describe_batch(const struct findings *f, const json_t *functions)
+{
+    const json_t *batch = json_object_get(f->manifest, "batch");
+
+    if (!has(functions, "predict_batch"))
+        return json_null();
+    return json_build("{s:I, s:I}", "size", (json_int_t)json_get_int(batch, "size", LIMIT_BATCH_DEFAULT), "delay_us",
+                      (json_int_t)json_get_int(batch, "delay_us", 0));
+}
+
+bool package_batch(const json_t *package, int64_t *ret_size, int64_t *ret_delay_us)
+{
+    const json_t *batch = json_object_get(package, "batch");
+    /* One that was looked at before batches were known has the list of its functions only. */
+    bool is_old = !batch && has(json_object_get(package, "functions"), "predict_batch");
+
+    *ret_size = json_get_int(batch, "size", is_old ? LIMIT_BATCH_DEFAULT : 1);
+    *ret_delay_us = json_get_int(batch, "delay_us", 0);
+    return is_old || json_is_object(batch);
 }
 
 static json_t *describe(const struct findings *f, const struct archive_summary *summary)
@@ -253,6 +307,8 @@ static json_t *describe(const struct findings *f, const struct archive_summary *
 
     json_set_string(package, "environment", json_get_string(f->manifest, "environment", NULL));
     json_set_int(package, "concurrency", json_get_int(f->manifest, "concurrency", 1));
+    json_object_set_new(package, "batch", describe_batch(f, functions));
+    json_set_bool(package, "deterministic", json_get_bool(f->manifest, "deterministic", false));
     json_object_set_new(package, "inputs", inputs ? json_incref(inputs) : json_array());
     json_object_set_new(package, "outputs", outputs ? json_incref(outputs) : json_array());
     json_set_int(package, "files", (int64_t)summary->files);

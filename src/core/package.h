@@ -12,8 +12,13 @@
 
 /* Looks at a zip: names, sizes, defences of format/archive.h, the functions that are defined, the manifest.
  *   {"servable":bool,"reason":null|"…","runtime":"python"|"r"|"onnx"|"xgboost","file":"model.py","functions":["init",…],
- *    "environment":name|null,"concurrency":1,"inputs":[…],"outputs":[…],"files":n,"size":n}
+ *    "environment":name|null,"concurrency":1,"batch":{"size":32,"delay_us":0}|null,"deterministic":false,
+ *    "inputs":[…],"outputs":[…],"files":n,"size":n}
  * "servable" is false, with the reason, for a zip that is sound but not a package. NULL: ERROR_INVALID,
  * ERROR_TOO_LARGE for a zip that is hostile or broken. */
 json_t *package_inspect_fd(int fd, struct error *error);
 json_t *package_inspect(struct store *store, const char *digest, struct error *error);
+
+/* Requests that one call takes, and how long they wait for each other. False: it takes none together (size 1, delay 0).
+ */
+bool package_batch(const json_t *package, int64_t *ret_size, int64_t *ret_delay_us);

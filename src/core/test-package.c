@@ -45,6 +45,7 @@ static void test_what_can_be_served(void **state)
     check((const char *const[]){"model.R", "init <- function() {}\npredict = function(x) x\n", NULL}, NULL, "r");
     check((const char *const[]){"model.py", "def init(): pass\ndef predict_tensors(x): return x", NULL}, NULL,
           "python");
+    check((const char *const[]){"model.py", "def init(): pass\ndef predict_batch(x): return x", NULL}, NULL, "python");
     check((const char *const[]){"model.onnx", "", NULL}, NULL, "onnx");
     check((const char *const[]){"model.json", "", NULL}, NULL, "xgboost");
     check((const char *const[]){"model.ubj", "", NULL}, NULL, "xgboost");
@@ -65,6 +66,44 @@ static void test_what_cannot(void **state)
           "there is no a.onnx", NULL);
     check((const char *const[]){"model.py", BOTH, "slipway.yaml", "file: a.onnx\n", NULL}, "'file' in slipway.yaml",
           NULL);
+    check((const char *const[]){"model.py", BOTH, "slipway.yaml", "batch: {size: 8}\n", NULL},
+          "model.py with predict_batch(); model.py defines none", NULL);
+    check((const char *const[]){"model.R", "init <- function() {}\npredict_batch <- function(x) x\n", NULL},
+          "no predict()", NULL);
+}
+
+static void check_batch(const char *source, const char *manifest, const char *expected)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    cleanup_close int fd = zip_of((const char *const[]){"model.py", source, "slipway.yaml", manifest, NULL});
+    cleanup_json json_t *package = package_inspect_fd(fd, &error);
+    cleanup_free char *batch = NULL;
+
+    if (!package)
+        fail_msg("'%s': %s", manifest, error.message);
+    batch = json_text(json_object_get(package, "batch"));
+    if (strcmp(batch, expected) != 0)
+        fail_msg("'%s' gives %s, expected %s", manifest, batch, expected);
+}
+
+static void test_batches(void **state)
+{
+    static const char batch[] = BOTH "\ndef predict_batch(texts):\n    return texts\n";
+    cleanup_json json_t *old = json_build("{s:[s, s]}", "functions", "init", "predict_batch");
+    int64_t size, delay_us;
+
+    check_batch(BOTH, "concurrency: 1\n", "null");
+    check_batch(batch, "concurrency: 1\n", "{\"size\":32,\"delay_us\":0}");
+    check_batch(batch, "batch: {size: 8}\n", "{\"size\":8,\"delay_us\":0}");
+    check_batch(batch, "batch: {delay: 0}\n", "{\"size\":32,\"delay_us\":0}");
+    check_batch(batch, "batch:\n  size: 64\n  delay: 2ms\n", "{\"size\":64,\"delay_us\":2000}");
+    check_batch(batch, "batch: {delay: 0.25ms}\n", "{\"size\":32,\"delay_us\":250}");
+    check_batch(batch, "batch: {delay: 1s}\n", "{\"size\":32,\"delay_us\":1000000}");
+    assert_true(package_batch(old, &size, &delay_us));
+    assert_int_equal(size, 32);
+    assert_false(package_batch(NULL, &size, &delay_us));
+    assert_int_equal(size, 1);
+    assert_int_equal(delay_us, 0);
 }
 
 static void test_manifest(void **state)
@@ -95,6 +134,15 @@ static void test_bad_manifests_are_named(void **state)
         {"inputs: [{name: x}]\n", "datatype"},
         {"inputs: [{name: x, datatype: COMPLEX, shape: []}]\n", "datatype"},
         {"runtime: cobol\n", "runtime"},
+        {"batch: 8\n", "batch"},
+        {"batch: {size: 0}\n", "batch.size"},
+        {"batch: {size: 65}\n", "batch.size"},
+        {"batch: {delay: 2}\n", "with its unit"},
+        {"batch: {delay: [1]}\n", "with its unit"},
+        {"batch: {delay: soon}\n", "batch.delay"},
+        {"batch: {delay: 1.5s}\n", "at most 1000 ms"},
+        {"batch: {delay: 1ms, width: 2}\n", "width"},
+        {"deterministic: perhaps\n", "deterministic"},
         {"a: &b [*b]\n", "line 1"},
         {"- 1\n", "mapping"},
     };
@@ -124,8 +172,11 @@ static void test_garbage_is_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_what_can_be_served), cmocka_unit_test(test_what_cannot),
-        cmocka_unit_test(test_manifest),           cmocka_unit_test(test_bad_manifests_are_named),
+        cmocka_unit_test(test_what_can_be_served),
+        cmocka_unit_test(test_what_cannot),
+        cmocka_unit_test(test_manifest),
+        cmocka_unit_test(test_bad_manifests_are_named),
+        cmocka_unit_test(test_batches),
         cmocka_unit_test(test_garbage_is_refused),
     };
 

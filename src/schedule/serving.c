@@ -468,6 +468,7 @@ static json_t *route_json(struct serving *s, struct db_rows *rows, const struct 
     /* The first version of all gets requests before it is ready: they wait for it. */
     double weight = strcmp(role, "next") == 0 && db_int(rows, 10) == 0 ? 100 : db_real(rows, 11);
     cleanup_free char *number = xasprintf("%lld", (long long)db_int(rows, 5));
+    int64_t size, delay_us;
     json_t *route = json_build(
         "{s:s, s:s, s:f, s:b, s:s, s:I, s:o}", "version", number, "code_weights", db_text(rows, 6), "weight", weight,
         "shadow", strcmp(role, "shadow") == 0, "platform", json_get_string(package, "runtime", "python"), "concurrency",
@@ -478,6 +479,9 @@ static json_t *route_json(struct serving *s, struct db_rows *rows, const struct 
         json_object_set_new(route, "scale",
                             json_build("{s:I, s:b}", "queue_time_ms", (json_int_t)options->scale_queue_time_ms,
                                        "to_zero", options->min_replicas == 0));
+    if (endpoint_batch(options, package, &size, &delay_us))
+        json_object_set_new(route, "batch",
+                            json_build("{s:I, s:I}", "size", (json_int_t)size, "delay_us", (json_int_t)delay_us));
     if (json_array_size(json_object_get(package, "inputs")))
         json_object_set(route, "inputs", json_object_get(package, "inputs"));
     if (json_array_size(json_object_get(package, "outputs")))

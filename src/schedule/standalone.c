@@ -83,6 +83,8 @@ static json_t *route_of(const struct standalone *s)
         json_get_string(m, "code_weights", "1"), "weight", 100, "platform", json_get_string(m, "platform", "python"),
         "concurrency", (json_int_t)json_get_int(m, "concurrency", 1), "replicas", "id", s->id, "key", s->secret);
 
+    if (json_is_object(json_object_get(m, "batch")))
+        json_object_set(route, "batch", json_object_get(m, "batch"));
     if (json_array_size(json_object_get(m, "inputs")))
         json_object_set(route, "inputs", json_object_get(m, "inputs"));
     if (json_array_size(json_object_get(m, "outputs")))

@@ -23,7 +23,7 @@ struct standalone_options {
 };
 
 /* `model` is what the image says:
- *   {"name","model","version","code_weights","platform","concurrency","timeout_ms","queue","inputs","outputs",
- *    "command":["python3","/slipway/lib/slipway_worker.py"],"directory":"/slipway/code","environment":{name:value}}
+ *   {"name","model","version","code_weights","platform","concurrency","batch","timeout_ms","queue","inputs",
+ *    "outputs","command":["python3","/slipway/lib/slipway_worker.py"],"directory":"/slipway/code","environment":{name:value}}
  * Runs until SIGTERM or SIGINT. ERROR_INVALID: neither introspection nor public. */
 int standalone_run(const struct standalone_options *options, const json_t *model, struct error *error);
