@@ -15,7 +15,7 @@ struct listener {
     struct http_server *server;
     struct MHD_Daemon *daemon;
     bool is_local, is_tls;
-    int fd;    /* -1 once libmicrohttpd has it */
+    int fd;    /* -1 while libmicrohttpd has it */
     char *url;
     char *certificate, *key; /* PEM texts, until the start */
     char *unix_path; /* removed at the end; NULL: TCP */

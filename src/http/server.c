@@ -361,12 +361,14 @@ int http_server_new(const struct http_server_options *options, struct http_serve
     return 0;
 }
 
+/* Nobody can connect any more. The socket is ours again, but libmicrohttpd's threads let go of it a little later: it is
+ * closed when they have ended. */
 static void quiesce(struct listener *listener)
 {
-    int fd = listener->daemon ? MHD_quiesce_daemon(listener->daemon) : -1;
-
-    if (fd >= 0)
-        close(fd);
+    if (listener->daemon)
+        listener->fd = MHD_quiesce_daemon(listener->daemon);
+    if (listener->fd >= 0)
+        shutdown(listener->fd, SHUT_RDWR);
     if (listener->unix_path)
         unlink(listener->unix_path);
 }

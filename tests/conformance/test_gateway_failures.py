@@ -264,14 +264,21 @@ def test_sigterm_that_another_thread_takes_ends_the_worker():
         assert g.workers[1].wait(SECONDS) == 0
 
 
+def handles(pid, number):
+    """True once the process has a handler for the signal."""
+    with open(f"/proc/{pid}/status") as f:
+        caught = next(int(line.split()[1], 16) for line in f if line.startswith("SigCgt"))
+    return bool(caught >> number - 1 & 1)
+
+
 def test_sigterm_ends_a_worker_that_waits_for_its_gateway():
     with Gateway() as g:
         g.package("echo", MODEL)
         early = g.start_worker("echo", environment={"SLIPWAY_GATEWAY_SOCKET": str(g.run / "none.sock")})
         unknown = g.start_worker("echo", number=2)  # is refused, and tries again
-        time.sleep(1)
         for worker in (early, unknown):
-            assert worker.poll() is None
+            while not handles(worker.pid, signal.SIGTERM):
+                time.sleep(0.05)
             worker.terminate()
             assert worker.wait(SECONDS) == 1
 
