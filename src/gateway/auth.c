@@ -28,6 +28,7 @@ struct bearer {
     struct gateway *gateway;
     struct cache *cache;
     struct meters *meters;
+    struct hasher *hasher; /* of tokens */
     struct fetcher *fetcher;
     struct list questions;
     size_t n_questions;
@@ -47,6 +48,7 @@ int bearer_new(struct gateway *gateway, struct bearer **ret_auth, struct error *
     auth->gateway = gateway;
     auth->cache = cache_new(LIMIT_TOKEN_CACHE);
     auth->meters = meters_new(LIMIT_TOKEN_CACHE);
+    auth->hasher = hasher_new();
     auth->fetcher = fetcher_new(gateway->loop);
     list_init(&auth->questions);
     if (introspect && !strncmp(introspect, "unix:", 5)) {
@@ -77,6 +79,7 @@ struct bearer *bearer_free(struct bearer *auth)
         question_free(question);
     cache_free(auth->cache);
     meters_free(auth->meters);
+    hasher_free(auth->hasher);
     free(auth->unix_path);
     free(auth->url);
     free(auth);
@@ -310,7 +313,7 @@ void bearer_check(struct bearer *auth, struct call *call)
         unauthenticated(auth, call, "the bearer token is empty or too long");
         return;
     }
-    digest_of(header, strlen(header), &digest);
+    hasher_digest(auth->hasher, header, strlen(header), &digest);
     entry = cache_get(auth->cache, &digest, call->arrived_ns);
     if (entry) {
         auth->gateway->auth_stats.cache_hits++;

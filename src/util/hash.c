@@ -51,13 +51,26 @@ void hasher_add(struct hasher *hasher, const void *data, size_t length)
         abort();
 }
 
-void hasher_finish(struct hasher *hasher, struct digest *ret_digest)
+static void finish(struct hasher *hasher, struct digest *ret_digest)
 {
     unsigned int length = 0;
 
     if (EVP_DigestFinal_ex(hasher->context, ret_digest->bytes, &length) != 1 || length != DIGEST_SIZE)
         abort();
+}
+
+void hasher_finish(struct hasher *hasher, struct digest *ret_digest)
+{
+    finish(hasher, ret_digest);
     hasher_free(hasher);
+}
+
+void hasher_digest(struct hasher *hasher, const void *data, size_t length, struct digest *ret_digest)
+{
+    hasher_add(hasher, data, length);
+    finish(hasher, ret_digest);
+    if (EVP_DigestInit_ex(hasher->context, NULL, NULL) != 1) /* the same algorithm again */
+        abort();
 }
 
 struct hasher *hasher_free(struct hasher *hasher)

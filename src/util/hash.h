@@ -28,6 +28,9 @@ struct hasher;
 struct hasher *hasher_new(void);
 void hasher_add(struct hasher *hasher, const void *data, size_t length);
 void hasher_finish(struct hasher *hasher, struct digest *ret_digest);
+/* digest_of() with a hasher that is kept, for many short texts: making one costs more than hashing them.
+ * Nothing may have been added to the hasher, and it is as new afterwards. */
+void hasher_digest(struct hasher *hasher, const void *data, size_t length, struct digest *ret_digest);
 /* For a hasher that is given up. Accepts NULL; returns NULL. */
 struct hasher *hasher_free(struct hasher *hasher);
 DEFINE_CLEANUP(struct hasher *, hasher_free)

@@ -23,6 +23,22 @@ static void test_digest(void **state)
     assert_true(digest_equal(&whole, &parsed));
 }
 
+static void test_a_hasher_is_used_again(void **state)
+{
+    static const char *const texts[] = {"abc", "", "abc",
+                                        "another, longer than a block of sixty-four bytes of SHA-256"};
+    cleanup_hasher struct hasher *hasher = hasher_new();
+
+    for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+        struct digest once, kept;
+
+        digest_of(texts[i], strlen(texts[i]), &once);
+        hasher_digest(hasher, texts[i], strlen(texts[i]), &kept);
+        if (!digest_equal(&once, &kept))
+            fail_msg("'%s', text %zu of the hasher", texts[i], i);
+    }
+}
+
 static void test_digest_parse_is_strict(void **state)
 {
     static const char *const wrong[] = {
@@ -96,8 +112,11 @@ static void test_base64_decode(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_digest),        cmocka_unit_test(test_digest_parse_is_strict),
-        cmocka_unit_test(test_ids_increase),  cmocka_unit_test(test_text_forms),
+        cmocka_unit_test(test_digest),
+        cmocka_unit_test(test_a_hasher_is_used_again),
+        cmocka_unit_test(test_digest_parse_is_strict),
+        cmocka_unit_test(test_ids_increase),
+        cmocka_unit_test(test_text_forms),
         cmocka_unit_test(test_base64_decode),
     };
 
