@@ -53,10 +53,8 @@ def main():
         report.at_least(f"submitted runs, the queue growing to {count + 4000}", count / seconds, 1000, "/s")
         report.at_most("memory a queued run", (daemon.memory() - before) / count, 1024, "bytes")
         full, full_used = placements(daemon, times)
-        report.add("submit to start with 4,000 queued", statistics.median(empty), "ms")
-        report.rows[-1]["all"] = empty
-        report.add(f"submit to start with {count + 4000} queued", statistics.median(full), "ms")
-        report.rows[-1]["all"] = full
+        report.add("submit to start with 4,000 queued", statistics.median(empty), "ms", all=empty)
+        report.add(f"submit to start with {count + 4000} queued", statistics.median(full), "ms", all=full)
         report.add("processor time of the daemon a run, 4,000 queued", empty_used, "ms")
         report.add(f"processor time of the daemon a run, {count + 4000} queued", full_used, "ms")
         report.at_most("  ratio, 1.25 being the noise", full_used / empty_used, 1.25)

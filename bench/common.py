@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SLIPWAY = os.path.abspath(os.environ.get("SLIPWAY_BINARY") or os.path.join(ROOT, "build", "src", "slipway"))
@@ -140,18 +141,30 @@ class Daemon:
         self.end_what_survives()
         self.log.close()
 
-    def end_what_survives(self):
-        """The gateway and monitors outlive a daemon on purpose; they are known by the data directory."""
-        mine = os.fsencode(self.directory) + b"/"
+    def processes(self):
+        """Ids of the daemon, its gateway and monitors, which are known by the data directory, and of all that
+        they started."""
+        mine = os.fsencode(self.directory)
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 with open(f"/proc/{name}/cmdline", "rb") as f:
                     words = f.read().split(b"\0")
-                if any(word.startswith(mine) for word in words) and int(name) != os.getpid():
-                    os.kill(int(name), signal.SIGTERM)
+                if any(word == mine or word.startswith(mine + b"/") for word in words) and int(name) != os.getpid():
+                    yield int(name)
+
+    def end_what_survives(self):
+        """The gateway and monitors outlive a daemon on purpose."""
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGTERM)
 
     def client(self):
         return Client(f"unix:{self.directory}/slipway.sock", serve_url=f"http://127.0.0.1:{self.serve_port}")
+
+    def served(self, path):
+        """The body of an answer of the serving port."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.serve_port}{path}", timeout=10) as reply:
+            return reply.read()
 
     def cli(self, *arguments):
         return subprocess.run([SLIPWAY, "--data", self.directory, *arguments], capture_output=True, text=True, check=True).stdout
@@ -183,6 +196,39 @@ class Daemon:
                 shutil.rmtree(self.directory, ignore_errors=True)
 
 
+# -- the served echo --
+
+
+def serve_echo(daemon, versions=1):
+    """An endpoint `echo` with its first version, of so many equal ones; a token for it."""
+    with tempfile.TemporaryDirectory() as directory:
+        for i in range(versions):
+            with open(os.path.join(ROOT, "bench", "serve", "echo", "model.py")) as source:
+                text = source.read()
+            with open(os.path.join(directory, "model.py"), "w") as f:
+                f.write(f"{text}# {i + 1}\n")
+            daemon.cli("model", "push", "bench/echo", directory)
+    daemon.cli("endpoint", "create", "echo", "bench/echo@1")
+    return daemon.client().request("POST", "/api/v1/tokens", {"scopes": "predict:echo"})["token"]
+
+
+def deploy_echo(client, version):
+    """Deploys a version of it and returns when it is live."""
+    deployment = client.request("POST", "/api/v1/endpoints/echo/deploy", {"version": str(version)})
+    while deployment["state"] not in ("live", "failed"):
+        time.sleep(0.02)
+        deployment = client.request("GET", "/api/v1/endpoints/echo")["deployment"]
+    if deployment["state"] == "failed":
+        raise SystemExit(f"version {version} was not deployed: {deployment}")
+
+
+def open_load(daemon, token, rate, seconds, connections):
+    """A Poisson flow of requests to the echo by `slipway bench`; its result."""
+    text = daemon.cli("bench", f"http://127.0.0.1:{daemon.serve_port}/predict/echo", "--bearer", token, "--rate", str(rate),
+                      "-d", f"{seconds}s", "-c", str(connections), "--body", "[1,2,3,4,5,6,7,8]", "--json")  # fmt: skip
+    return json.loads(text)["result"]
+
+
 def peer_python(name, *packages):
     """Path of the python of a virtual environment with these packages (NAME==VERSION), made once under
     build/bench/peers/."""
@@ -202,6 +248,27 @@ def peer_python(name, *packages):
     return python
 
 
+def descendants(pid):
+    """The process and all that descend from it."""
+    found = [pid]
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children") as f:
+                for child in f.read().split():
+                    found += descendants(int(child))
+    return found
+
+
+def cpu_seconds(pids):
+    """Processor time that these processes and their descendants have used so far."""
+    seconds = 0
+    for pid in {one for root in pids for one in descendants(root)}:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as f:
+            fields = f.read().rsplit(") ", 1)[1].split()
+            seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
 def median_seconds(call, times=5):
     """Median wall time of call(), s."""
     seconds = []
@@ -212,37 +279,50 @@ def median_seconds(call, times=5):
     return statistics.median(seconds)
 
 
+def number(value):
+    """A figure for people: four digits that matter, thousands apart."""
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
 class Report:
     """Rows of (what, value, unit, target, holds), printed and kept when the benchmark ends."""
 
     def __init__(self, name, title):
-        self.name, self.title, self.rows = name, title, []
+        self.name, self.title, self.rows, self.began = name, title, [], time.monotonic()
 
-    def add(self, what, value, unit="", target=None, holds=None):
-        """`target` is text such as '≤ 50 ms'; `holds` whether the value meets it."""
-        self.rows.append({"what": what, "value": value, "unit": unit, "target": target, "holds": holds})
+    def add(self, what, value, unit="", target=None, holds=None, all=None):
+        """`target` is text such as '≤ 50 ms'; `holds` whether the value meets it; `all` the single values whose
+        median the value is."""
+        self.rows.append({"what": what, "value": value, "unit": unit, "target": target, "holds": holds, "all": all})
 
     def at_most(self, what, value, limit, unit="", all=None):
-        """`all`: the single values whose median the value is."""
-        self.add(what, value, unit, f"≤ {limit:g} {unit}".strip(), value <= limit)
-        self.rows[-1]["all"] = all
+        self.add(what, value, unit, f"≤ {limit:g} {unit}".strip(), value <= limit, all)
 
     def at_least(self, what, value, limit, unit="", all=None):
-        self.add(what, value, unit, f"≥ {limit:g} {unit}".strip(), value >= limit)
-        self.rows[-1]["all"] = all
+        self.add(what, value, unit, f"≥ {limit:g} {unit}".strip(), value >= limit, all)
+
+    @staticmethod
+    def cells(row):
+        what = row["what"]
+        if row["all"]:
+            what += f", {len(row['all'])} times {number(float(min(row['all'])))} to {number(float(max(row['all'])))}"
+        return (what, f"{number(row['value'])} {row['unit']}".strip(), row["target"] or "",
+                {True: "holds", False: "MISSED", None: ""}[row["holds"]])  # fmt: skip
 
     def finish(self):
-        load = os.getloadavg()[0]
+        load, seconds = os.getloadavg()[0], time.monotonic() - self.began
         print(f"\n{self.title}  ({os.cpu_count()} processors, {platform.machine()}, Linux {platform.release()}, "
-              f"load {load:.1f})")
-        cells = [("", "", "target", "")] + [
-            (r["what"] + (f", {len(r['all'])} times {min(r['all']):.3g} to {max(r['all']):.3g}" if r.get("all") else ""), f"{r['value']:.4g} {r['unit']}".strip() if isinstance(r["value"], float) else f"{r['value']} {r['unit']}".strip(),
-             r["target"] or "", {True: "holds", False: "MISSED", None: ""}[r["holds"]]) for r in self.rows]
+              f"load {load:.1f}, {seconds:.0f} s)")  # fmt: skip
+        cells = [("", "", "target", "")] + [self.cells(row) for row in self.rows]
         widths = [max(len(c[i]) for c in cells) for i in range(4)]
         for c in cells:
             print(f"  {c[0]:<{widths[0]}}  {c[1]:>{widths[1]}}  {c[2]:<{widths[2]}}  {c[3]}".rstrip())
+        sys.stdout.flush()
         directory = os.path.join(ROOT, "build", "bench")
         os.makedirs(directory, exist_ok=True)
         with open(os.path.join(directory, f"{self.name}.json"), "w") as f:
-            json.dump({"title": self.title, "processors": os.cpu_count(), "load": load, "rows": self.rows}, f, indent=2)
+            json.dump({"title": self.title, "processors": os.cpu_count(), "load": load, "seconds": seconds,
+                       "rows": self.rows}, f, indent=2)  # fmt: skip
         return 0 if all(r["holds"] is not False for r in self.rows) else 1

@@ -128,14 +128,12 @@ def starts(report, times):
             waits, run_id = first_lines(daemon, times)
             what = f"submit to first line of user code, {name}"
             if engine == "process":
-                report.add(what, statistics.median(waits), "ms")
-                report.rows[-1]["all"] = waits
+                report.add(what, statistics.median(waits), "ms", all=waits)
                 continue
             report.at_most(what, statistics.median(waits), 60, "ms", waits)
             alone = runtime_alone(daemon, run_id, times)
             if alone:
-                report.add("  of this the OCI runtime alone", statistics.median(alone), "ms")
-                report.rows[-1]["all"] = alone
+                report.add("  of this the OCI runtime alone", statistics.median(alone), "ms", all=alone)
 
 
 def main():

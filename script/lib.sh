@@ -18,6 +18,7 @@ BUILD_PACKAGES="gcc libc6-dev meson ninja-build pkg-config ccache git ca-certifi
     uthash-dev libcmocka-dev"
 RUN_PACKAGES="runc|crun python3 python3-venv python3-numpy python3-sklearn"
 TEST_PACKAGES="clang runc crun procps curl zsh fish r-base-core libxgboost0|libxgboost-dev libonnx-testdata docker.io"
+BENCH_PACKAGES="nginx-light|nginx wrk redis-server"
 
 say() {
     printf '%s\n' "$*"
