@@ -10,9 +10,14 @@
  * ended, so that a token lasts for its time to live and until the next request of that client, K / I on
  * average: together they ask K / (TTL + K / I) times a second.
  *
+ * Each point is a series of measurements by relations (3) to (7), see load/statistics.h: a preliminary series of
+ * 100 gives their standard deviation s, and n >= (t s / delta)^2 are made in all, delta being a share of I, up
+ * to a bound. What is needed stands beside what was made.
+ *
  * A counted flow of intensity r is measured over a time T with a standard deviation of sqrt(r / T) if it is
  * Poisson; the predicted interval is t times that to both sides, with t chosen so that all points of a figure
- * lie inside together with the stated confidence (Bonferroni: 1 - (1 - p) / points for each).
+ * lie inside together with the stated confidence (Bonferroni: 1 - (1 - p) / points for each). The flow of token
+ * requests is steadier than that, since each client's token ends after a fixed time.
  */
 #include <inttypes.h>
 #include <math.h>
@@ -32,22 +37,33 @@
 #include "util/parse.h"
 #include "util/xalloc.h"
 
-#define WINDOW_NS   (100 * NS_PER_MS)
 #define LONG_TTL_S  3600
 #define CAREFUL_S   1 /* a client renews so long before the server's end of its token */
 #define MOST_POINTS 64
+#define MOST_SERIES (5 * STATISTICS_PRELIMINARY) /* measurements of a point, if the machine is never quiet */
+#define CURVE       101                          /* points of the predicted line */
 #define BAD_TOKEN   "not-a-token-that-anybody-issued"
+
+struct paper;
 
 struct point {
     double x;
-    double measured, accuracy;       /* ± at the stated confidence */
+    double measured, deviation, accuracy; /* mean, s, and ± at the stated confidence */
+    uint64_t n, needed;                   /* measurements */
     double predicted, low, high;
 };
 
 struct figure {
-    const char *name, *x_label, *y_label;
+    const char *name, *title, *x_label, *y_label;
+    /* Sets the load for one value of x. */
+    void (*set)(struct paper *paper, double x);
+    double (*predict)(const struct paper *paper, double x);
+    /* What is counted: its place in the paper. */
+    uint64_t *(*count)(struct paper *paper);
+    const char *option, *defaults; /* the values of x */
+    double least, most;
+    size_t n_points;
     struct point points[MOST_POINTS];
-    size_t count;
 };
 
 /* One of the K clients: its token and the request made of it. */
@@ -71,12 +87,17 @@ struct paper {
     } retired;                 /* requests with tokens of before; some may still be on their way */
     char *bad_text;
     size_t bad_length;
-    double rate, bad_probability, confidence;
-    int64_t ttl_ns, time_ns;
+    double rate, bad_probability, confidence, accuracy;
+    int64_t ttl_ns, time_ns;   /* of tokens; of a preliminary series */
     int connections;
     struct random_source random;
-    uint64_t token_requests, accepted, accepted_before;
+    uint64_t token_requests, accepted;
+    uint64_t *counted, counted_before; /* one of these; at the start of the measurement */
+    int64_t window_start, span_ns;     /* of this measurement; of all of the point */
+    uint64_t needed, wanted;           /* measurements: for the accuracy, and those that are made */
     struct load_flow flow;
+    const struct figure *figure;       /* what is measured now, for the line on the terminal */
+    double x;
     struct error failure;      /* of a token request inside the load */
     uint64_t seed;
 };
@@ -153,20 +174,48 @@ static void on_reply(void *userdata, const struct load_reply *reply)
         paper->accepted++;
 }
 
+static void show_live(const struct paper *paper)
+{
+    if (terminal_width(stderr) > 0)
+        fprintf(stderr, "\r%s  %-8.4g measurement %" PRIu64 " of %" PRIu64 "\x1b[K", paper->figure->name, paper->x,
+                paper->flow.intensity.n, paper->wanted);
+}
+
+/* The end of a measurement. The series ends when it has as many as the preliminary one showed to be needed. */
 static int on_tick(void *userdata, int64_t elapsed)
 {
     struct paper *paper = userdata;
+    const struct sample *sample = &paper->flow.intensity;
+    double seconds = (double)(elapsed - paper->window_start) / (double)NS_PER_SEC;
 
-    load_flow_add(&paper->flow, (double)(paper->accepted - paper->accepted_before) / ((double)WINDOW_NS / 1e9));
-    paper->accepted_before = paper->accepted;
-    return error_is_set(&paper->failure);
+    if (sample->n >= paper->wanted) /* only the last answers are waited for */
+        return 1;
+    load_flow_add(&paper->flow, (double)(*paper->counted - paper->counted_before) / seconds);
+    paper->counted_before = *paper->counted;
+    paper->window_start = paper->span_ns = elapsed;
+    if (sample->n == STATISTICS_PRELIMINARY) {
+        paper->needed = sample_needed(sample, paper->confidence, paper->accuracy * paper->rate);
+        paper->wanted = paper->needed < MOST_SERIES ? paper->needed : MOST_SERIES;
+    }
+    if (sample->n % (STATISTICS_PRELIMINARY / 20) == 0)
+        show_live(paper);
+    return sample->n >= paper->wanted || error_is_set(&paper->failure);
 }
 
 /* -- one point -- */
 
-/* Loads for paper->time_ns. The clients' tokens end at times spread over one life, as in a flow that has been
- * going on for long. */
-static int measure(struct paper *paper, struct load_result *ret_result, struct error *error)
+/* The clients' tokens end at times spread over one life, as in a flow that has been going on for long. */
+static int renew_all(struct paper *paper, struct error *error)
+{
+    for (size_t i = 0; i < paper->n_clients; i++) {
+        if (renew(paper, &paper->clients[i], 0, error) < 0)
+            return -1;
+        paper->clients[i].ends_ns = (int64_t)(random_uniform(&paper->random) * (double)paper->ttl_ns);
+    }
+    return 0;
+}
+
+static int run_load(struct paper *paper, struct load_result *ret_result, struct error *error)
 {
     struct load_options options = {.host = paper->target.host,
                                    .port = paper->target.port,
@@ -174,22 +223,18 @@ static int measure(struct paper *paper, struct load_result *ret_result, struct e
                                    .connections = paper->connections,
                                    .arrivals = LOAD_POISSON,
                                    .rate = paper->rate,
-                                   .duration_ns = paper->time_ns,
                                    .seed = paper->seed++,
                                    .next = next_request,
                                    .reply = on_reply,
                                    .tick = on_tick,
-                                   .tick_ns = WINDOW_NS,
+                                   .tick_ns = paper->time_ns / STATISTICS_PRELIMINARY,
                                    .userdata = paper};
 
-    for (size_t i = 0; i < paper->n_clients; i++) {
-        if (renew(paper, &paper->clients[i], 0, error) < 0)
-            return -1;
-        paper->clients[i].ends_ns = (int64_t)(random_uniform(&paper->random) * (double)paper->ttl_ns);
-    }
     load_flow_release(&paper->flow);
-    paper->flow = (struct load_flow){.window_ns = WINDOW_NS, .confidence = paper->confidence};
-    paper->token_requests = paper->accepted = paper->accepted_before = 0;
+    paper->flow = (struct load_flow){.window_ns = options.tick_ns, .confidence = paper->confidence};
+    paper->token_requests = paper->accepted = paper->counted_before = 0;
+    paper->window_start = paper->span_ns = 0;
+    paper->needed = paper->wanted = STATISTICS_PRELIMINARY;
     if (load_run(&options, ret_result, error) < 0)
         return -1;
     forget_retired(paper);
@@ -203,13 +248,12 @@ static int measure(struct paper *paper, struct load_result *ret_result, struct e
     return 0;
 }
 
-static void set_interval(struct point *point, double confidence, size_t points, double seconds)
+/* Half the width of the interval that a point of this figure must lie in, measured for so long. */
+static double predicted_delta(const struct paper *paper, double predicted, size_t points, double seconds)
 {
-    double t = laplace_inverse(1 - (1 - confidence) / (double)points);
-    double delta = t * sqrt(point->predicted / seconds);
+    double t = laplace_inverse(1 - (1 - paper->confidence) / (double)points);
 
-    point->low = point->predicted - delta;
-    point->high = point->predicted + delta;
+    return t * sqrt(predicted / seconds);
 }
 
 static bool is_inside(const struct point *point)
@@ -219,53 +263,105 @@ static bool is_inside(const struct point *point)
 
 static void say_point(const struct figure *figure, const struct point *point)
 {
-    fprintf(stderr, "%s  %-8.4g measured %9.2f  predicted %9.2f  (%.2f to %.2f)  %s\n", figure->name, point->x,
-            point->measured, point->predicted, point->low, point->high, is_inside(point) ? "inside" : "OUTSIDE");
+    fprintf(stderr, "%s%s  %-8.4g measured %9.2f  predicted %9.2f  (%.2f to %.2f)  %s\n",
+            terminal_width(stderr) > 0 ? "\r\x1b[K" : "", figure->name, point->x, point->measured, point->predicted,
+            point->low, point->high, is_inside(point) ? "inside" : "OUTSIDE");
 }
 
-static int measure_bad_tokens(struct paper *paper, double p, size_t points, struct figure *figure, struct error *error)
+static int measure_point(struct paper *paper, struct figure *figure, double x, size_t points, struct error *error)
 {
-    struct point *point = &figure->points[figure->count];
-    double seconds = (double)paper->time_ns / 1e9;
+    struct point *point = &figure->points[figure->n_points];
+    const struct sample *sample = &paper->flow.intensity;
     struct load_result result = {0};
+    double seconds, delta;
     int r;
 
+    figure->set(paper, x);
+    paper->figure = figure;
+    paper->x = x;
+    paper->counted = figure->count(paper);
+    if (renew_all(paper, error) < 0)
+        return -1;
+    r = run_load(paper, &result, error);
+    load_result_release(&result);
+    if (r < 0)
+        return -1;
+    seconds = (double)paper->span_ns / (double)NS_PER_SEC;
+    *point = (struct point){.x = x,
+                            .measured = (double)*paper->counted / seconds,
+                            .deviation = sample_deviation(sample),
+                            .accuracy = sample_accuracy(sample, paper->confidence),
+                            .n = sample->n,
+                            .needed = paper->needed,
+                            .predicted = figure->predict(paper, x)};
+    delta = predicted_delta(paper, point->predicted, points, seconds);
+    point->low = point->predicted - delta;
+    point->high = point->predicted + delta;
+    figure->n_points++;
+    say_point(figure, point);
+    return 0;
+}
+
+/* -- the figures -- */
+
+static void set_bad_tokens(struct paper *paper, double p)
+{
     paper->bad_probability = p;
     paper->ttl_ns = LONG_TTL_S * NS_PER_SEC;
-    r = measure(paper, &result, error);
-    if (r == 0) {
-        *point = (struct point){.x = p, .predicted = (1 - p) * paper->rate};
-        point->measured = (double)paper->accepted / seconds;
-        point->accuracy = sample_accuracy(&paper->flow.intensity, paper->confidence);
-        set_interval(point, paper->confidence, points, seconds);
-        figure->count++;
-        say_point(figure, point);
-    }
-    load_result_release(&result);
-    return r;
 }
 
-static int measure_ttl(struct paper *paper, double ttl, size_t points, struct figure *figure, struct error *error)
+static double predict_accepted(const struct paper *paper, double p)
 {
-    struct point *point = &figure->points[figure->count];
-    double seconds = (double)paper->time_ns / 1e9, clients = (double)paper->n_clients;
-    struct load_result result = {0};
-    int r;
-
-    paper->bad_probability = 0;
-    paper->ttl_ns = (int64_t)(ttl * 1e9);
-    r = measure(paper, &result, error);
-    if (r == 0) {
-        *point = (struct point){.x = ttl, .predicted = clients / (ttl + clients / paper->rate)};
-        point->measured = (double)paper->token_requests / seconds;
-        point->accuracy = laplace_inverse(paper->confidence) * sqrt(point->measured / seconds);
-        set_interval(point, paper->confidence, points, seconds);
-        figure->count++;
-        say_point(figure, point);
-    }
-    load_result_release(&result);
-    return r;
+    return (1 - p) * paper->rate;
 }
+
+static uint64_t *count_accepted(struct paper *paper)
+{
+    return &paper->accepted;
+}
+
+static void set_ttl(struct paper *paper, double seconds)
+{
+    paper->bad_probability = 0;
+    paper->ttl_ns = (int64_t)(seconds * (double)NS_PER_SEC);
+}
+
+static double predict_token_requests(const struct paper *paper, double ttl)
+{
+    double clients = (double)paper->n_clients;
+
+    return clients / (ttl + clients / paper->rate);
+}
+
+static uint64_t *count_token_requests(struct paper *paper)
+{
+    return &paper->token_requests;
+}
+
+static const struct figure figure_rows[] = {
+    {.name = "Figure 5",
+     .title = "What bad tokens leave of a flow",
+     .x_label = "probability of a bad token",
+     .y_label = "requests that reach the model, 1/s",
+     .set = set_bad_tokens,
+     .predict = predict_accepted,
+     .count = count_accepted,
+     .option = "bad-tokens",
+     .defaults = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
+     .least = 0,
+     .most = 1},
+    {.name = "Figure 6",
+     .title = "What short-lived tokens cost",
+     .x_label = "time to live of a token, s",
+     .y_label = "token requests, 1/s",
+     .set = set_ttl,
+     .predict = predict_token_requests,
+     .count = count_token_requests,
+     .option = "ttls",
+     .defaults = "1,2,3,5,8",
+     .least = 1,
+     .most = 3600},
+};
 
 /* -- outcome -- */
 
@@ -273,51 +369,95 @@ static json_t *figure_json(const struct figure *figure)
 {
     json_t *points = json_array();
 
-    for (size_t i = 0; i < figure->count; i++) {
+    for (size_t i = 0; i < figure->n_points; i++) {
         const struct point *p = &figure->points[i];
 
-        json_array_append_new(points, json_build("{s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "x", p->x, "measured",
-                                                 p->measured, "accuracy", p->accuracy, "predicted", p->predicted, "low",
-                                                 p->low, "high", p->high, "inside", is_inside(p)));
+        json_array_append_new(points,
+                              json_build("{s:f, s:f, s:f, s:f, s:I, s:I, s:f, s:f, s:f, s:b}", "x", p->x, "measured",
+                                         p->measured, "deviation", p->deviation, "accuracy", p->accuracy, "n",
+                                         (json_int_t)p->n, "needed", (json_int_t)p->needed, "predicted", p->predicted,
+                                         "low", p->low, "high", p->high, "inside", is_inside(p)));
     }
-    return json_build("{s:s, s:s, s:s, s:o}", "name", figure->name, "x", figure->x_label, "y", figure->y_label,
-                      "points", points);
+    return json_build("{s:s, s:s, s:s, s:s, s:o}", "name", figure->name, "title", figure->title, "x", figure->x_label,
+                      "y", figure->y_label, "points", points);
 }
 
 static size_t count_outside(const struct figure *figure)
 {
     size_t outside = 0;
 
-    for (size_t i = 0; i < figure->count; i++)
+    for (size_t i = 0; i < figure->n_points; i++)
         outside += !is_inside(&figure->points[i]);
     return outside;
 }
 
-static void add_plot(const struct figure *figure, struct strbuf *page)
+static void add_plot(const struct paper *paper, const struct figure *figure, struct strbuf *page)
 {
-    struct plot_point measured[MOST_POINTS], predicted[MOST_POINTS];
-    const struct plot_series series[] = {{"measured", measured, figure->count, .dots = true},
-                                         {"predicted", predicted, figure->count, .dashed = true}};
-    const struct plot plot = {figure->name, figure->x_label, figure->y_label, series, ARRAY_SIZE(series)};
+    const struct point *first = &figure->points[0], *last = &figure->points[figure->n_points - 1];
+    struct plot_point measured[MOST_POINTS], predicted[CURVE];
+    const struct plot_series series[] = {{"predicted interval", predicted, CURVE, PLOT_BAND, 1},
+                                         {"predicted", predicted, CURVE, PLOT_DASHED, 1},
+                                         {"measured", measured, figure->n_points, PLOT_DOTS, 0}};
+    cleanup_free char *title = xasprintf("%s: %s", figure->name, figure->title);
+    const struct plot plot = {title, figure->x_label, figure->y_label, series, ARRAY_SIZE(series)};
+    double seconds = (double)paper->time_ns / (double)NS_PER_SEC; /* each is measured for at least so long */
 
-    for (size_t i = 0; i < figure->count; i++) {
+    for (size_t i = 0; i < figure->n_points; i++) {
         const struct point *p = &figure->points[i];
 
         measured[i] = (struct plot_point){p->x, p->measured, p->measured - p->accuracy, p->measured + p->accuracy};
-        predicted[i] = (struct plot_point){p->x, p->predicted, 0, 0};
+    }
+    for (size_t i = 0; i < CURVE; i++) {
+        double x = first->x + (last->x - first->x) * (double)i / (CURVE - 1), y = figure->predict(paper, x),
+               delta = predicted_delta(paper, y, figure->n_points, seconds);
+
+        predicted[i] = (struct plot_point){x, y, y - delta, y + delta};
     }
     plot_svg(&plot, page);
 }
 
-static int write_page(const char *path, const json_t *settings, const struct figure *bad, const struct figure *ttl,
+static void add_points(const struct figure *figure, struct strbuf *page)
+{
+    char number[PLOT_NUMBER_SIZE];
+
+    strbuf_addf(page,
+                "<table><tr><th>%s</th><th>measured</th><th>±</th><th>n</th><th>needed</th><th>predicted</th>"
+                "<th>from</th><th>to</th><th></th></tr>\n",
+                figure->x_label);
+    for (size_t i = 0; i < figure->n_points; i++) {
+        const struct point *p = &figure->points[i];
+        const double cells[] = {p->measured,  p->accuracy, (double)p->n, (double)p->needed,
+                                p->predicted, p->low,      p->high};
+
+        strbuf_addf(page, "<tr><td>%s</td>", plot_number(p->x, number));
+        for (size_t k = 0; k < ARRAY_SIZE(cells); k++)
+            strbuf_addf(page, "<td>%s</td>", plot_number(round(cells[k] * 10) / 10, number));
+        strbuf_adds(page, is_inside(p) ? "<td>inside</td></tr>\n" : "<td class=\"bad\">outside</td></tr>\n");
+    }
+    strbuf_adds(page, "</table>\n");
+}
+
+static int write_page(const char *path, const struct paper *paper, const json_t *settings, const struct figure *figures,
                       struct error *error)
 {
     cleanup_strbuf struct strbuf page = STRBUF_INIT(16 * MIB);
+    cleanup_free char *lead = xasprintf(
+        "A Poisson flow of %g requests a second with bearer tokens, of %zu clients: what "
+        "was measured, and what queueing theory predicts with a confidence of %g.",
+        paper->rate, paper->n_clients, paper->confidence);
 
-    report_page_begin(&page, "Token checks: measured and predicted");
+    report_page_begin(&page, "Token checks: measured and predicted", lead);
+    for (size_t i = 0; i < ARRAY_SIZE(figure_rows); i++)
+        add_plot(paper, &figures[i], &page);
+    report_columns_begin(&page);
+    for (size_t i = 0; i < ARRAY_SIZE(figure_rows); i++)
+        add_points(&figures[i], &page);
     report_table(&page, "Settings", settings);
-    add_plot(bad, &page);
-    add_plot(ttl, &page);
+    report_columns_end(&page);
+    report_text(&page,
+                "Bars and ± are the accuracy t·s/√n of the mean of n measurements with standard deviation s. The "
+                "predicted interval is that of a Poisson flow counted for as long; all points of a figure lie in "
+                "it together with the stated confidence.");
     report_page_end(&page);
     return fs_write_atomic(path, page.data, page.length, 0644, error);
 }
@@ -328,6 +468,8 @@ static void print_figure(const struct invocation *invocation, const json_t *figu
         {"X", "x", TABLE_NUMBER},
         {"MEASURED", "measured", TABLE_NUMBER},
         {"±", "accuracy", TABLE_NUMBER},
+        {"N", "n", TABLE_NUMBER},
+        {"NEEDED", "needed", TABLE_NUMBER},
         {"PREDICTED", "predicted", TABLE_NUMBER},
         {"FROM", "low", TABLE_NUMBER},
         {"TO", "high", TABLE_NUMBER},
@@ -343,9 +485,10 @@ static void print_figure(const struct invocation *invocation, const json_t *figu
 
 static json_t *settings_json(const struct paper *paper)
 {
-    return json_build("{s:f, s:I, s:i, s:f, s:f, s:i}", "rate", paper->rate, "clients", (json_int_t)paper->n_clients,
-                      "connections", paper->connections, "seconds_a_point", (double)paper->time_ns / 1e9, "confidence",
-                      paper->confidence, "processors", (int)sysconf(_SC_NPROCESSORS_ONLN));
+    return json_build("{s:f, s:I, s:i, s:f, s:f, s:f, s:i}", "rate", paper->rate, "clients",
+                      (json_int_t)paper->n_clients, "connections", paper->connections, "preliminary_series_s",
+                      (double)paper->time_ns / 1e9, "confidence", paper->confidence, "accuracy", paper->accuracy,
+                      "processors", (int)sysconf(_SC_NPROCESSORS_ONLN));
 }
 
 /* -- set up -- */
@@ -403,11 +546,13 @@ static int set_up(struct paper *paper, struct error *error)
 
     paper->rate = 10000;
     paper->confidence = 0.95;
+    paper->accuracy = 0.01;
     paper->body = option_value(invocation, "body") ?: "[]";
     if (option_number(invocation, "rate", 1, 1e6, &paper->rate, error) < 0 ||
         option_int(invocation, "clients", 1, 100000, &clients, error) < 0 ||
         option_int(invocation, "connections", 1, 10000, &connections, error) < 0 ||
         option_number(invocation, "confidence", 0.5, 0.999, &paper->confidence, error) < 0 ||
+        option_number(invocation, "accuracy", 1e-5, 1, &paper->accuracy, error) < 0 ||
         option_duration_ms(invocation, "time", &time_ms, error) < 0)
         return -1;
     if (time_ms < 1000 || time_ms > 3600000)
@@ -438,42 +583,40 @@ static void paper_release(struct paper *paper)
 }
 #define cleanup_paper CLEANUP(paper_release)
 
-static int measure_figures(struct paper *paper, struct figure *bad, struct figure *ttl, struct error *error)
+static int measure_figure(struct paper *paper, struct figure *figure, struct error *error)
 {
-    double bads[MOST_POINTS], ttls[MOST_POINTS];
-    size_t n_bads, n_ttls;
+    const char *list = option_value(paper->invocation, figure->option) ?: figure->defaults;
+    double values[MOST_POINTS];
+    size_t count = 0;
 
-    if (parse_list(option_value(paper->invocation, "bad-tokens") ?: "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1",
-                   "bad-tokens", 0, 1, bads, &n_bads, error) < 0 ||
-        parse_list(option_value(paper->invocation, "ttls") ?: "1,2,3,5,8", "ttls", 1, 3600, ttls, &n_ttls, error) < 0)
+    if (parse_list(list, figure->option, figure->least, figure->most, values, &count, error) < 0)
         return -1;
-    for (size_t i = 0; i < n_bads; i++)
-        if (measure_bad_tokens(paper, bads[i], n_bads, bad, error) < 0)
-            return -1;
-    for (size_t i = 0; i < n_ttls; i++)
-        if (measure_ttl(paper, ttls[i], n_ttls, ttl, error) < 0)
+    for (size_t i = 0; i < count; i++)
+        if (measure_point(paper, figure, values[i], count, error) < 0)
             return -1;
     return 0;
 }
 
-static int show(struct paper *paper, const struct figure *bad, const struct figure *ttl, struct error *error)
+static int show(struct paper *paper, const struct figure *figures, struct error *error)
 {
     const char *path = option_value(paper->invocation, "report");
-    json_t *first = figure_json(bad), *second = figure_json(ttl);
-    cleanup_json json_t *settings = settings_json(paper);
-    size_t outside = count_outside(bad) + count_outside(ttl);
-    cleanup_json json_t *whole = json_build("{s:O, s:[o, o], s:I}", "settings", settings, "figures", first, second,
-                                            "outside", (json_int_t)outside);
+    cleanup_json json_t *settings = settings_json(paper), *list = json_array(), *whole = NULL;
+    size_t outside = 0, points = 0;
 
+    for (size_t i = 0; i < ARRAY_SIZE(figure_rows); i++) {
+        json_array_append_new(list, figure_json(&figures[i]));
+        outside += count_outside(&figures[i]);
+        points += figures[i].n_points;
+    }
+    whole = json_build("{s:O, s:O, s:I}", "settings", settings, "figures", list, "outside", (json_int_t)outside);
     if (paper->invocation->json) {
         print_json(whole);
     } else {
-        print_figure(paper->invocation, first);
-        print_figure(paper->invocation, second);
-        printf("%zu of %zu points lie inside of the predicted interval\n", bad->count + ttl->count - outside,
-               bad->count + ttl->count);
+        for (size_t i = 0; i < ARRAY_SIZE(figure_rows); i++)
+            print_figure(paper->invocation, json_array_get(list, i));
+        printf("%zu of %zu points lie inside of the predicted interval\n", points - outside, points);
     }
-    if (path && write_page(path, settings, bad, ttl, error) < 0)
+    if (path && write_page(path, paper, settings, figures, error) < 0)
         return -1;
     return outside ? 1 : 0;
 }
@@ -481,16 +624,17 @@ static int show(struct paper *paper, const struct figure *bad, const struct figu
 int bench_paper(struct invocation *invocation, struct error *error)
 {
     cleanup_paper struct paper paper = {.invocation = invocation};
-    struct figure bad = {"Figure 5", "probability of a bad token", "requests that reach the model, 1/s"};
-    struct figure ttl = {"Figure 6", "time to live of a token, s", "token requests, 1/s"};
+    struct figure figures[ARRAY_SIZE(figure_rows)];
     cleanup_free char *client_id = NULL;
-    int r;
+    int r = 0;
 
+    memcpy(figures, figure_rows, sizeof(figures));
     if (set_up(&paper, error) < 0 || make_client(&paper, invocation->arguments[0], &client_id, error) < 0)
         return -1;
-    r = measure_figures(&paper, &bad, &ttl, error);
+    for (size_t i = 0; i < ARRAY_SIZE(figures) && r == 0; i++)
+        r = measure_figure(&paper, &figures[i], error);
     if (r == 0)
-        r = show(&paper, &bad, &ttl, error);
+        r = show(&paper, figures, error);
     if (client_id) {
         cleanup_free char *path = http_path("/api/v1/tokens/%s", client_id);
 

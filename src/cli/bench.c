@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 #include "cli/bench.h"
+#include "cli/chart.h"
 #include "cli/command.h"
 #include "cli/terminal.h"
 #include "load/generator.h"
@@ -17,8 +18,9 @@
 #include "util/xalloc.h"
 
 #define WINDOW_NS     (100 * NS_PER_MS) /* one measurement of the intensity */
-#define LIVE_NS       (NS_PER_SEC / 5)  /* redraw on a terminal */
+#define LIVE_NS       (NS_PER_SEC / 2)  /* redraw on a terminal */
 #define PLAIN_NS      (5 * NS_PER_SEC)  /* lines in a pipe */
+#define SPARKLINE     20                /* measurements of the live line: the last two seconds */
 #define BAD_TOKEN     "not-a-token-that-anybody-issued"
 #define MOST_DURATION (3600 * INT64_C(1000))
 
@@ -38,7 +40,8 @@ struct bench {
     struct random_source random;
     uint64_t accepted, refused, accepted_before; /* counts of answers: so far, and at the window's start */
     int64_t window_start, next_live;
-    struct histogram *recent; /* latencies since the last line of progress */
+    struct histogram *recent;         /* latencies since the last line of progress */
+    const struct load_result *result; /* so far */
     bool on_terminal, by_accuracy;
 };
 
@@ -79,15 +82,33 @@ static void on_reply(void *userdata, const struct load_reply *reply)
     histogram_record(bench->recent, reply->latency_ns);
 }
 
+/* The flow of the last measurements, the latencies since the line before, and what went wrong so far. */
+static char *live_line(const struct bench *bench, int64_t elapsed)
+{
+    const struct load_flow *flow = &bench->flow;
+    size_t shown = flow->count < SPARKLINE ? flow->count : SPARKLINE;
+    cleanup_free char *line = chart_sparkline(flow->series + flow->count - shown, shown, SPARKLINE);
+    struct sample recent = {0};
+
+    for (size_t i = flow->count - shown; i < flow->count; i++)
+        sample_add(&recent, flow->series[i]);
+    return xasprintf(
+        "%6.1f s  %8.0f accepted/s  p50 %.2f  p99 %.2f  max %.2f ms  %" PRIu64 " refused  %" PRIu64 " errors%s%s",
+        (double)elapsed / (double)NS_PER_SEC, recent.mean, (double)histogram_quantile(bench->recent, 0.5) / 1e6,
+        (double)histogram_quantile(bench->recent, 0.99) / 1e6, (double)histogram_max(bench->recent) / 1e6,
+        bench->refused, load_result_errors(bench->result), bench->on_terminal ? "  " : "",
+        bench->on_terminal ? line : "");
+}
+
 static void show_live(struct bench *bench, int64_t elapsed)
 {
-    double seconds = (double)elapsed / (double)NS_PER_SEC;
+    cleanup_free char *line = live_line(bench, elapsed);
+    int width = terminal_width(stderr);
 
-    fprintf(stderr,
-            "%s%6.1f s  %9.0f accepted/s  %9" PRIu64 " accepted  %7" PRIu64 " refused  p50 %.2f ms  p99 %.2f ms%s",
-            bench->on_terminal ? "\r" : "", seconds, bench->flow.intensity.mean, bench->accepted, bench->refused,
-            (double)histogram_quantile(bench->recent, 0.5) / 1e6, (double)histogram_quantile(bench->recent, 0.99) / 1e6,
-            bench->on_terminal ? "\x1b[K" : "\n");
+    if (bench->on_terminal)
+        fprintf(stderr, "\r%.*s\x1b[K", (int)text_fit(line, width > 1 ? width - 1 : 1), line);
+    else
+        fprintf(stderr, "%s\n", line);
     bench->recent = histogram_free(bench->recent);
     bench->recent = histogram_new();
 }
@@ -295,6 +316,7 @@ static int run_bench(struct invocation *invocation, struct error *error)
 
     if (set_up(&bench, invocation, error) < 0)
         return -1;
+    bench.result = &result;
     r = load_run(&bench.options, &result, error);
     if (bench.on_terminal)
         fputs("\r\x1b[K", stderr);
@@ -332,10 +354,12 @@ static const struct option paper_options[] = {
     {"rate", 'r', "PER_SECOND", "intensity of the Poisson flow (10000)"},
     {"clients", 0, "N", "clients that share the flow, each with a token of its own (100)"},
     {"connections", 'c', "N", "connections that are kept open (32)"},
-    {"time", 'd', "TIME", "how long each point is measured (10s)"},
+    {"time", 'd', "TIME", "how long the preliminary series of 100 measurements of each point takes (10s)"},
     {"bad-tokens", 0, "P,…", "probabilities of a bad token (0,0.1,…,1)"},
     {"ttls", 0, "SECONDS,…", "times to live of the tokens (1,2,3,5,8)"},
     {"confidence", 0, "P", "that all points of a figure lie inside of the predicted interval (0.95)"},
+    {"accuracy", 0, "SHARE",
+     "go on until each point is known to this share of the rate, up to 500 measurements (0.01)"},
     {"body", 'b', "TEXT", "body of each request ([])"},
     {"report", 'o', "FILE", "write a page with both figures (HTML)"},
     {},
@@ -355,8 +379,9 @@ const struct command bench_commands[] = {
      bench_paper,
      .details = "Reproduces the two figures of the published measurement: the flow that reaches the model over the "
                 "probability of a bad token, and the flow of token requests over the tokens' time to live. Tokens are "
-                "issued by this daemon for client credentials and checked by the gateway. The exit status is 1 if a "
-                "point lies outside of its predicted interval.",
+                "issued by this daemon for client credentials and checked by the gateway. Each point is a preliminary "
+                "series of 100 measurements and as many more as the accuracy needs: n >= (t s / delta)^2. The exit "
+                "status is 1 if a point lies outside of its predicted interval.",
      .examples = "slipway bench paper digits --body @digit.json --report paper.html"},
     {},
 };

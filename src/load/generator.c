@@ -343,9 +343,15 @@ static void arrive(struct load *load, int64_t now)
     const struct load_options *options = load->options;
 
     while (!load->arrivals_over && load->next_arrival <= now) {
-        struct load_request request = options->next(options->userdata, load->next_arrival - load->start);
         struct connection *c = list_first(&load->idle, struct connection, link);
+        struct load_request request;
 
+        /* By the intended time: one that this thread is late for still belongs to the flow. */
+        if (options->duration_ns && load->next_arrival - load->start >= options->duration_ns) {
+            load->arrivals_over = true;
+            return;
+        }
+        request = options->next(options->userdata, load->next_arrival - load->start);
         load->result->arrivals++;
         if (c)
             begin_request(load, c, request, load->next_arrival, now);
@@ -381,11 +387,10 @@ static void on_time(struct load *load, int64_t now)
 {
     const struct load_options *options = load->options;
 
-    if (options->duration_ns && now - load->start >= options->duration_ns)
-        load->arrivals_over = true;
     if (options->arrivals != LOAD_CLOSED)
         arrive(load, now);
-    else if (options->count && load->result->arrivals >= options->count)
+    else if ((options->count && load->result->arrivals >= options->count) ||
+             (options->duration_ns && now - load->start >= options->duration_ns))
         load->arrivals_over = true;
     if (options->tick_ns && now >= load->next_tick) {
         if (options->tick(options->userdata, now - load->start))

@@ -40,7 +40,7 @@ struct load_options {
     int connections;            /* 1 to 10,000 */
     enum load_arrivals arrivals;
     double rate;                /* requests a second; not for LOAD_CLOSED */
-    int64_t duration_ns;        /* arrivals end after this time */
+    int64_t duration_ns;        /* arrivals end after this time: of an open loop, those meant for later */
     uint64_t count;             /* or after this many; 0: no bound */
     int64_t timeout_ns;         /* an answer that takes longer is an error; 0: 30 s */
     uint64_t seed;
@@ -66,8 +66,8 @@ struct load_result {
     struct histogram *refused;  /* of the others */
 };
 
-/* Runs the load to its end. ERROR_UNAVAILABLE if no connection can be made at all. Afterwards
- * load_result_release() in any case. */
+/* Runs the load to its end; meanwhile the counters of ret_result grow, for callbacks to read. ERROR_UNAVAILABLE
+ * if no connection can be made at all. Afterwards load_result_release() in any case. */
 int load_run(const struct load_options *options, struct load_result *ret_result, struct error *error);
 void load_result_release(struct load_result *result);
 uint64_t load_result_errors(const struct load_result *result);

@@ -3,6 +3,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include "load/generator.h"
 #include "load/statistics.h"
 #include "util/json.h"
@@ -31,8 +32,19 @@ json_t *load_report_json(const struct load_result *result, const struct load_flo
 void load_report_html(const json_t *settings, const json_t *report, const struct load_result *result,
                       const struct load_flow *flow, struct strbuf *out);
 
-/* Parts of a page, for reports of other kinds. */
-void report_page_begin(struct strbuf *out, const char *title);
+/* Parts of a page, for reports of other kinds. What it says first, below the title, is the lead. */
+void report_page_begin(struct strbuf *out, const char *title, const char *lead);
 void report_page_end(struct strbuf *out);
+/* A paragraph. */
+void report_text(struct strbuf *out, const char *text);
+/* The figures that matter, large, in one row; ended by a name of NULL. */
+struct report_card {
+    const char *name, *value;
+    bool is_bad;
+};
+void report_cards(struct strbuf *out, const struct report_card *cards);
+/* Tables between these stand beside each other where there is room. */
+void report_columns_begin(struct strbuf *out);
+void report_columns_end(struct strbuf *out);
 /* A table of the scalar fields of an object; nested objects become rows "outer inner". */
 void report_table(struct strbuf *out, const char *caption, const json_t *object);

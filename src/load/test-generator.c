@@ -173,6 +173,35 @@ static void test_garbage_and_silence_are_errors(void **state)
     load_result_release(&result);
 }
 
+/* Keeps the generator from its work for longer than the load lasts. */
+static struct load_request stall(void *userdata, int64_t when)
+{
+    struct timespec pause = {.tv_nsec = 150 * NS_PER_MS};
+    static const char text[] = "GET / HTTP/1.1\r\n\r\n";
+
+    if (when == 0)
+        nanosleep(&pause, NULL);
+    return (struct load_request){text, strlen(text)};
+}
+
+static void test_late_arrivals_are_not_left_out(void **state)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    struct load_options options = options_for(*state, NULL);
+    struct load_result result;
+
+    options.arrivals = LOAD_CONSTANT;
+    options.rate = 1000;
+    options.count = 0;
+    options.duration_ns = 100 * NS_PER_MS;
+    options.next = stall;
+    assert_ok(load_run(&options, &result, &error), &error);
+    assert_int_equal(result.arrivals, 100);
+    assert_int_equal(result.answered, 100);
+    assert_true(histogram_max(result.latency) >= 140 * NS_PER_MS); /* from when it was meant to be sent */
+    load_result_release(&result);
+}
+
 static int stop_at_once(void *userdata, int64_t elapsed_ns)
 {
     return 1;
@@ -206,9 +235,13 @@ static void test_nobody_listens(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_each_kind_of_arrivals),        cmocka_unit_test(test_chunked_refusals_are_counted_apart),
-        cmocka_unit_test(test_reconnects_after_each_answer), cmocka_unit_test(test_garbage_and_silence_are_errors),
-        cmocka_unit_test(test_tick_ends_the_load),           cmocka_unit_test(test_nobody_listens),
+        cmocka_unit_test(test_each_kind_of_arrivals),
+        cmocka_unit_test(test_chunked_refusals_are_counted_apart),
+        cmocka_unit_test(test_reconnects_after_each_answer),
+        cmocka_unit_test(test_garbage_and_silence_are_errors),
+        cmocka_unit_test(test_late_arrivals_are_not_left_out),
+        cmocka_unit_test(test_tick_ends_the_load),
+        cmocka_unit_test(test_nobody_listens),
     };
 
     return cmocka_run_group_tests(tests, setup, teardown);

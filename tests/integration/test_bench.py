@@ -138,6 +138,8 @@ def test_paper_measures_what_theory_predicts(daemon, tmp_path):
     assert bad["points"][2]["measured"] == 0  # no bad token reaches the model, ever
     assert bad["points"][0]["measured"] > bad["points"][1]["measured"] > 0
     assert ttl["points"][0]["measured"] > 0
+    for point in bad["points"] + ttl["points"]:  # the preliminary series, and what it showed to be needed
+        assert 100 <= point["n"] <= max(point["needed"], 500), point
     assert page.read_text().count("<svg") == 2
     tokens = json.loads(slipway("token", "ls", "--json"))
     assert not [t for t in tokens if t["name"].startswith("bench")]  # the client of the measurement is revoked
