@@ -7,6 +7,7 @@ run on the same machine. Results go to standard output as a table and to build/b
 
 import concurrent.futures
 import contextlib
+import io
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+import zipfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SLIPWAY = os.path.abspath(os.environ.get("SLIPWAY_BINARY") or os.path.join(ROOT, "build", "src", "slipway"))
@@ -194,6 +196,22 @@ class Daemon:
         finally:
             if not self.keep:
                 shutil.rmtree(self.directory, ignore_errors=True)
+
+
+# -- runs --
+
+
+def code_zip(text, name="main.sh"):
+    """The code of a run that is one file, as a zip."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text)
+    return buffer.getvalue()
+
+
+def printed_time(text):
+    """The seconds since 1970 that `date +%s.%N` left in a log."""
+    return next(float(word) for word in text.split() if word.count(".") == 1 and word.replace(".", "").isdigit())
 
 
 # -- the served echo --

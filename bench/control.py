@@ -4,7 +4,6 @@ to first line of user code in a container and in a process, point reads and appe
 usage: control.py [--quick]
 """
 
-import io
 import json
 import os
 import shutil
@@ -13,18 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 
-from common import BUILD, QUICK, SLIPWAY, Connection, Daemon, Report, exchange_many, say
+from common import BUILD, QUICK, SLIPWAY, Connection, Daemon, Report, code_zip, exchange_many, printed_time, say
 
 CONNECTIONS = 16
-
-
-def code_zip(text):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(zipfile.ZipInfo("main.sh", (1980, 1, 1, 0, 0, 0)), text)
-    return buffer.getvalue()
 
 
 def submissions(report, daemon, runs):
@@ -71,10 +62,6 @@ def program_size(report):
 
 
 # -- submit to first line --
-
-
-def printed_time(text):
-    return next(float(word) for word in text.split() if word.count(".") == 1 and word.replace(".", "").isdigit())
 
 
 def first_lines(daemon, times):

@@ -4,8 +4,9 @@ a scrape of the metrics every second. Latency counts from the moment a request w
 
 First 10,000 requests a second; then 5,000, undisturbed and while a version is deployed every three seconds, in
 turns: each deployment starts a container, waits for its model, moves the route and drains the version before.
+Then with a rollback every half second, which must lose no request either.
 
-About 2 minutes.
+About 3 minutes.
 
 usage: open.py [--quick]
 """
@@ -21,7 +22,7 @@ from common import QUICK, Daemon, Report, cpu_seconds, deploy_echo, open_load, s
 CONNECTIONS = 32
 SECONDS = 8 if QUICK else 30
 PAIRS, UNDISTURBED, DEPLOYING = (2, 5, 8) if QUICK else (4, 8, 12)
-DEPLOY_EVERY = 3
+DEPLOY_EVERY, ROLL_BACK_EVERY = 3, 0.5
 VERSIONS = 3  # deployed in turn; the one before stays loaded, so that with two none would have to be started
 
 
@@ -59,33 +60,23 @@ def measure(report, daemon, token, rate, seconds, what):
     report.add("  processor time of all of Slipway per request", used / result["answered"] * 1e6, "µs")
 
 
-def main():
-    report = Report("open", f"Open loop: Poisson arrivals, bearer auth, {CONNECTIONS} connections")
-    with Daemon() as daemon:
-        token, version = serve_echo(daemon, VERSIONS), 1
-        client = daemon.client()
+def deployments(report, daemon, client, token):
+    version = 1
 
-        def scrape():
-            daemon.served("/metrics")
+    def deploy():
+        nonlocal version
+        version = version % VERSIONS + 1
+        begin = time.monotonic()
+        deploy_echo(client, version)
+        return time.monotonic() - begin
 
-        def deploy():
-            nonlocal version
-            version = version % VERSIONS + 1
-            begin = time.monotonic()
-            deploy_echo(client, version)
-            return time.monotonic() - begin
-
-        open_load(daemon, token, 1000, 2, CONNECTIONS)  # everything is warm from here on
-        with repeatedly(scrape, 1):
-            say(f"10,000/s for {SECONDS} s")
-            measure(report, daemon, token, 10000, SECONDS, "10,000/s")
-            calm, busy, deploys = [], [], []
-            for i in range(PAIRS):
-                say(f"5,000/s, undisturbed and with deployments, {i + 1} of {PAIRS}")
-                calm.append(open_load(daemon, token, 5000, UNDISTURBED, CONNECTIONS))
-                with repeatedly(deploy, DEPLOY_EVERY) as done:
-                    busy.append(open_load(daemon, token, 5000, DEPLOYING, CONNECTIONS))
-                deploys += done
+    calm, busy, deploys = [], [], []
+    for i in range(PAIRS):
+        say(f"5,000/s, undisturbed and with deployments, {i + 1} of {PAIRS}")
+        calm.append(open_load(daemon, token, 5000, UNDISTURBED, CONNECTIONS))
+        with repeatedly(deploy, DEPLOY_EVERY) as done:
+            busy.append(open_load(daemon, token, 5000, DEPLOYING, CONNECTIONS))
+        deploys += done
 
     def p99(results):
         return [result["latency_ms"]["p99"] for result in results]
@@ -98,6 +89,37 @@ def main():
     report.add("  one takes", statistics.median(deploys) * 1000, "ms", all=[d * 1000 for d in deploys])
     ratios = [b / c for b, c in zip(p99(busy), p99(calm))]
     report.at_most("  p99 against undisturbed", statistics.median(ratios), 2, "×", all=ratios)
+
+
+def roll_back(report, daemon, client, token):
+    say("5,000/s with rollbacks")
+
+    def once():
+        return client.request("POST", "/api/v1/endpoints/echo/rollback")["total_us"] / 1000
+
+    with repeatedly(once, ROLL_BACK_EVERY) as times:
+        result = open_load(daemon, token, 5000, DEPLOYING, CONNECTIONS)
+    report.at_most(f"rollback at 5,000/s, every {ROLL_BACK_EVERY} s", statistics.median(times), 10, "ms", all=times)
+    report.at_most("  errors and refusals", result["requests"] - result["accepted"], 0)
+    report.add("  p99 of requests", result["latency_ms"]["p99"], "ms")
+
+
+def main():
+    report = Report("open", f"Open loop: Poisson arrivals, bearer auth, {CONNECTIONS} connections")
+    with Daemon() as daemon:
+        token = serve_echo(daemon, VERSIONS)
+        client = daemon.client()
+
+        def scrape():
+            daemon.served("/metrics")
+
+        open_load(daemon, token, 1000, 2, CONNECTIONS)  # everything is warm from here on
+        with repeatedly(scrape, 1):
+            say(f"10,000/s for {SECONDS} s")
+            measure(report, daemon, token, 10000, SECONDS, "10,000/s")
+            deployments(report, daemon, client, token)
+            roll_back(report, daemon, client, token)
+
     return report.finish()
 
 
