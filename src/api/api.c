@@ -4,6 +4,6 @@
 /* The order is that of the reference. */
 const struct http_route *const api_tables[] = {
     system_routes, status_routes, dataset_routes, job_routes,      run_routes,     environment_routes,
-    node_routes,   model_routes,  gate_routes,    endpoint_routes, project_routes, token_routes,
-    oauth_routes,  blob_routes,   event_routes,   admin_routes,    NULL,
+    node_routes,   model_routes,  gate_routes,    endpoint_routes, traffic_routes, project_routes,
+    token_routes,  oauth_routes,  blob_routes,    event_routes,    admin_routes,   NULL,
 };

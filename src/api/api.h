@@ -26,6 +26,7 @@ extern const struct http_route project_routes[];
 extern const struct http_route status_routes[];
 extern const struct http_route system_routes[];
 extern const struct http_route token_routes[];
+extern const struct http_route traffic_routes[];
 
 /* What a token's quota looks like. */
 extern const struct schema token_quota_schema;

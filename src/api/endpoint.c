@@ -5,6 +5,7 @@
 #include "core/endpoint.h"
 #include "core/model.h"
 #include "core/ref.h"
+#include "core/trial.h"
 #include "format/crilog.h"
 #include "schedule/serving.h"
 #include "util/clock.h"
@@ -13,7 +14,8 @@
 #include "util/xalloc.h"
 
 #define SWITCH_WAIT_MS 5000
-#define SHARES         2 /* versions that can have one */
+#define SHARES         2    /* versions that can have one */
+#define TOLERANCE      1e-6 /* of numbers in answers of a shadow: what another order of additions makes */
 #define LOG_TAIL       (1 * MIB) /* bytes of a log that are read for its last lines */
 
 /* -- schemas -- */
@@ -172,17 +174,34 @@ static const struct schema_field create_fields[] = {
 };
 static const struct schema create_schema = {"EndpointCreate", create_fields, "a new endpoint"};
 
+static const struct schema_field after_fields[] = {
+    {"requests", SCHEMA_INTEGER, .min = 0, .max = 1e15, .doc = "that the version had"},
+    {"ms", SCHEMA_INTEGER, .min = 0, .max = 1e12, .doc = "since it began"},
+    {},
+};
+static const struct schema after_schema = {"EndpointTrialAfter", after_fields, "requests and time; both must pass"};
+
 static const struct schema_field deploy_fields[] = {
     {"version", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = 4 * LIMIT_NAME,
      .doc = "7, 3.5, production, newest, or a full address"},
     {"canary", SCHEMA_NUMBER, SCHEMA_NULLABLE, .min = 0, .max = 100,
      .doc = "per cent of the requests that it gets once it is ready; absent: it becomes live"},
+    {"shadow", SCHEMA_BOOLEAN, .doc = "it gets copies of requests once it is ready; its answers are only compared"},
+    {"sample", SCHEMA_NUMBER, .min = 0, .max = 1, .doc = "of a shadow: the part of the requests that is copied (1)"},
+    {"tolerance", SCHEMA_NUMBER, .min = 0, .max = 1e300,
+     .doc = "of a shadow: numbers agree within it, absolutely or in relation to the larger (0.000001)"},
+    {"promote_if", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_RULE,
+     .doc = "jq rule over its statistics and the live version's (docs/SERVING.md): true makes it live"},
+    {"abort_if", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_RULE,
+     .doc = "jq rule: true ends it; of a canary, by default, that it fails clearly more often than the live version"},
+    {"after", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &after_schema,
+     .doc = "when promote_if is first looked at (100 requests and 60000 ms)"},
     {"sticky", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_STICKY_HEADER,
      .doc = "header whose equal values stay on the same version, from now on"},
     {},
 };
 static const struct schema deploy_schema = {"EndpointDeploy", deploy_fields,
-                                            "what is to become live, or a canary beside it"};
+                                            "what is to become live, or stand beside what is"};
 
 static const struct schema_field traffic_fields[] = {
     {"shares", SCHEMA_MAP, SCHEMA_REQUIRED, .item = SCHEMA_NUMBER, .min = 1, .max = 2,
@@ -378,40 +397,74 @@ static int reply_deployment(struct http_response *response, int status, struct d
     return 0;
 }
 
+/* What is asked for beside the live version: its kind and the options of endpoint_try(); NULL: nothing. Starts child
+ * processes, which check the rules. */
+static int read_trial(const json_t *body, const char **ret_kind, json_t **ret_options, struct error *error)
+{
+    static const char *const rules[] = {"promote_if", "abort_if", "after"};
+    bool is_canary = json_is_number(json_object_get(body, "canary")), is_shadow = json_get_bool(body, "shadow", false);
+    cleanup_json json_t *options = json_object();
+
+    if (is_canary && is_shadow)
+        return error_set(error, ERROR_INVALID, "a version is a canary or a shadow, not both");
+    for (size_t i = 0; i < ARRAY_SIZE(rules); i++) {
+        json_t *value = json_object_get(body, rules[i]);
+
+        if (!value || json_is_null(value))
+            continue;
+        if (!is_canary && !is_shadow)
+            return error_set(error, ERROR_INVALID, "'%s' is of a canary or a shadow", rules[i]);
+        json_object_set(options, rules[i], value);
+    }
+    if (!is_shadow && (json_object_get(body, "sample") || json_object_get(body, "tolerance")))
+        return error_set(error, ERROR_INVALID, "'sample' and 'tolerance' are of a shadow");
+    if (is_canary)
+        json_set_number(options, "share", json_get_number(body, "canary", 0));
+    if (is_shadow) {
+        json_set_number(options, "sample", json_get_number(body, "sample", 1));
+        json_set_number(options, "tolerance", json_get_number(body, "tolerance", TOLERANCE));
+    }
+    *ret_kind = is_canary ? "canary" : is_shadow ? "shadow" : NULL;
+    if (*ret_kind && trial_check(*ret_kind, options, error) < 0)
+        return -1;
+    *ret_options = steal_ptr(options);
+    return 0;
+}
+
 /* The version becomes live, or stands beside the live one. */
 static int begin_deployment(const struct http_request *request, struct db_tx *tx, const char *project,
-                            const struct model_version *version, int64_t *ret_deployment, struct error *error)
+                            const struct model_version *version, const char *kind, json_t *options,
+                            int64_t *ret_deployment, struct error *error)
 {
     const char *name = http_path_param(request, "name"), *actor = request->principal->name;
-    double share = json_get_number(request->json, "canary", -1);
-    cleanup_json json_t *options = json_object(), *changes = json_object();
+    cleanup_json json_t *changes = json_object();
     const char *sticky = json_get_string(request->json, "sticky", NULL);
 
     json_set_string(changes, "sticky", sticky);
     if (sticky && endpoint_set_options(tx, project, name, changes, actor, error) < 0)
         return -1;
-    if (share < 0)
+    if (!kind)
         return endpoint_deploy(tx, project, name, version, "deploy", actor, ret_deployment, error);
-    json_set_number(options, "share", share);
-    return endpoint_try(tx, project, name, version, "canary", options, actor, ret_deployment, error);
+    return endpoint_try(tx, project, name, version, kind, options, actor, ret_deployment, error);
 }
 
 static int post_deploy(struct http_request *request, struct http_response *response, struct error *error)
 {
     const struct daemon *daemon = request->context;
     cleanup_model_version struct model_version version = MODEL_VERSION_INIT;
-    const char *project, *name = http_path_param(request, "name");
-    cleanup_json json_t *endpoint = NULL;
+    const char *project, *name = http_path_param(request, "name"), *kind = NULL;
+    cleanup_json json_t *endpoint = NULL, *options = NULL;
     cleanup_tx struct db_tx tx = DB_TX_INIT;
     int64_t deployment;
 
-    if (require_gateway(request, error) < 0 || model_api_begin(request, true, &tx, &project, error) < 0)
+    if (require_gateway(request, error) < 0 || read_trial(request->json, &kind, &options, error) < 0 ||
+        model_api_begin(request, true, &tx, &project, error) < 0)
         return -1;
     endpoint = endpoint_describe(&tx, project, name, error);
     if (!endpoint ||
         resolve(&tx, project, json_get_string(endpoint, "model", NULL), json_get_string(request->json, "version", ""),
                 &version, error) < 0 ||
-        begin_deployment(request, &tx, project, &version, &deployment, error) < 0 ||
+        begin_deployment(request, &tx, project, &version, kind, options, &deployment, error) < 0 ||
         reply_deployment(response, 202, &tx, deployment, error) < 0 || db_commit(&tx, error) < 0)
         return -1;
     serving_changed(daemon->serving);

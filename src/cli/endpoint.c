@@ -5,6 +5,7 @@
 #include <time.h>
 #include "cli/client.h"
 #include "cli/command.h"
+#include "cli/endpoint-traffic.h"
 #include "cli/error.h"
 #include "http/client.h"
 #include "util/clock.h"
@@ -205,6 +206,16 @@ static const struct table_column replica_columns[] = {
     {"REASON", "reason"}, {"MESSAGE", "message", .shrink = true}, {},
 };
 
+/* Why it ended, or why its rules cannot be evaluated. */
+static char *outcome_text(const json_t *deployment)
+{
+    const char *problem = json_get_string(deployment, "problem", NULL);
+
+    if (json_get_string(deployment, "message", NULL) || !problem)
+        return xstrdup_null(json_get_string(deployment, "message", NULL));
+    return xasprintf("a rule fails: %s", problem);
+}
+
 static const struct table_column deployment_columns[] = {
     {"TIME", "created_at", TABLE_TIME},
     {"KIND", "kind"},
@@ -213,7 +224,7 @@ static const struct table_column deployment_columns[] = {
     {"STATE", "state", TABLE_STATE},
     {"SWITCH µs", "switch_us", TABLE_NUMBER},
     {"BY", "actor"},
-    {"MESSAGE", "message", .shrink = true},
+    {"MESSAGE", .text = outcome_text, .shrink = true},
     {},
 };
 
@@ -238,10 +249,14 @@ static int endpoint_show(struct invocation *invocation, struct error *error)
         return -1;
     if (invocation->json) {
         json_object_set(endpoint, "deployments", deployments);
+        if (traffic_show(invocation, endpoint, error) < 0)
+            return -1;
         print_json(endpoint);
         return 0;
     }
     print_object(invocation, show_columns, endpoint);
+    if (traffic_show(invocation, endpoint, error) < 0)
+        return -1;
     printf("\n");
     table_print(stdout, replica_columns, json_object_get(endpoint, "replicas"));
     printf("\n");
@@ -444,27 +459,13 @@ static int endpoint_set(struct invocation *invocation, struct error *error)
     return 0;
 }
 
-/* What makes of a deployment a canary. */
-static int read_trial(const struct invocation *invocation, json_t *body, struct error *error)
-{
-    double share = -1;
-
-    if (option_number(invocation, "canary", 0, 100, &share, error) < 0)
-        return -1;
-    if (share >= 0)
-        json_set_number(body, "canary", share);
-    if (option_value(invocation, "sticky"))
-        json_set_string(body, "sticky", option_value(invocation, "sticky"));
-    return 0;
-}
-
 static int endpoint_deploy(struct invocation *invocation, struct error *error)
 {
     cleanup_free char *path = http_path("/api/v1/endpoints/%s/deploy", invocation->arguments[0]);
     const char *version = invocation->n_arguments > 1 ? invocation->arguments[1] : "newest";
     cleanup_json json_t *deployment = NULL, *body = json_build("{s:s}", "version", version);
 
-    if (read_trial(invocation, body, error) < 0 ||
+    if (traffic_read_options(invocation, body, error) < 0 ||
         client_post(invocation->client, path, NULL, json_incref(body), &deployment, error) < 0)
         return -1;
     if (option_flag(invocation, "no-wait")) {
@@ -621,8 +622,7 @@ static const struct option set_options[] = {
     {},
 };
 static const struct option deploy_options[] = {
-    {"canary", 0, "PERCENT", "give it a part of the requests, beside the live version"},
-    {"sticky", 0, "HEADER", "from now on equal values of this header stay on the same version"},
+    TRAFFIC_OPTIONS,
     WAIT_OPTIONS,
     {},
 };
@@ -653,11 +653,23 @@ const struct command endpoint_commands[] = {
     {"endpoint show", "ENDPOINT", "show an endpoint, its replicas and deployments", NULL, endpoint_show},
     {"endpoint deploy", "ENDPOINT [VERSION]", "load a version and make it live when it is ready", deploy_options,
      endpoint_deploy,
-     .details = "The version before stays loaded for a rollback; the one before that is drained and stopped. With "
-                "--canary the live version stays, and the new one gets its share of the requests once it is loaded and "
-                "warm; one that cannot start fails the deployment and never gets a request.",
+     .details =
+         "The version before stays loaded for a rollback; the one before that is drained and stopped. With "
+         "--canary the live version stays, and the new one gets its share of the requests once it is loaded and "
+         "warm; one that cannot start fails the deployment and never gets a request. With --shadow it gets copies of "
+         "requests that the live version has answered; nobody sees its answers, `endpoint compare` shows those that "
+         "differ. Rules see {\"canary\":{\"requests\",\"errors\",\"error_rate\",\"p50_ms\",\"p99_ms\","
+         "\"disagreement\"},\"live\":{…},\"seconds\"}; --abort-if wins.",
      .examples = "slipway endpoint deploy digits 8\nslipway endpoint deploy digits vision/digits@production\n"
-                 "slipway endpoint deploy digits 8 --canary 10 --sticky X-User"},
+                 "slipway endpoint deploy digits 8 --canary 10 --sticky X-User\n"
+                 "slipway endpoint deploy digits 8 --canary 10 --promote-if '.canary.p99_ms < 2 * .live.p99_ms' "
+                 "--after 1000/10m\n"
+                 "slipway endpoint deploy digits 8 --shadow --sample 0.1 --tolerance 0.01"},
+    {"endpoint compare", "ENDPOINT", "show requests that the shadow answered otherwise than the live version", NULL,
+     traffic_compare,
+     .details =
+         "At most 20, each as likely as any other; requests and answers are cut to 4 KiB. They are forgotten with "
+         "the shadow, and when the gateway is started again."},
     {"endpoint traffic", "ENDPOINT VERSION=PERCENT…", "change the shares of the live version and the canary", NULL,
      endpoint_traffic, .details = "One of two is enough: the other gets the rest.",
      .examples = "slipway endpoint traffic digits 7=50 8=50\nslipway endpoint traffic digits 8=25"},

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 #include "core/endpoint-private.h"
+#include "core/traffic.h"
 #include "store/journal.h"
 #include "util/clock.h"
 #include "util/xalloc.h"
@@ -254,4 +255,59 @@ int endpoint_set_problem(struct db_tx *tx, int64_t deployment, const char *probl
 {
     return db_exec(tx, error, "UPDATE deployments SET problem = ?1 WHERE id = ?2 AND problem IS NOT ?1", "si", problem,
                    deployment);
+}
+
+/* -- statistics -- */
+
+/* The counters with which the canary or shadow began; NULL and 0: there is none that runs. */
+static int load_base(struct db_tx *tx, int64_t endpoint, json_t **ret_base, char **ret_kind, struct error *error)
+{
+    cleanup_rows struct db_rows rows = DB_ROWS_INIT;
+    int r;
+
+    if (db_query(tx, &rows, error,
+                 "SELECT base, kind FROM deployments WHERE endpoint = ? AND state = 'running' AND base IS NOT NULL "
+                 "ORDER BY kind = 'canary' DESC, id DESC LIMIT 1",
+                 "i", endpoint) < 0)
+        return -1;
+    r = db_next(&rows, error);
+    if (r <= 0)
+        return r;
+    *ret_base = db_json(&rows, 0, error);
+    *ret_kind = xstrdup(db_text(&rows, 1));
+    return *ret_base ? 0 : -1;
+}
+
+json_t *endpoint_statistics(struct db_tx *tx, const char *project, const char *name, const json_t *status,
+                            struct error *error)
+{
+    static const char *const roles[] = {"live", "canary", "shadow", "standby", "next"};
+    cleanup_json json_t *endpoint = endpoint_describe(tx, project, name, error), *base = NULL, *counters = NULL;
+    cleanup_endpoint_row struct endpoint_row e = {0};
+    cleanup_free char *kind = NULL;
+    json_t *statistics, *versions = json_array();
+    int64_t now_ms = clock_wall_ms(), since_ms;
+
+    if (!endpoint || endpoint_row_load(tx, project, name, &e, error) < 0 ||
+        load_base(tx, e.id, &base, &kind, error) < 0) {
+        json_decref(versions);
+        return NULL;
+    }
+    counters = traffic_counters(status, name, now_ms);
+    since_ms = traffic_is_comparable(counters, base) ? json_get_int(base, "time_ms", now_ms)
+                                                     : json_get_int(status, "started_ms", now_ms);
+    for (size_t i = 0; i < ARRAY_SIZE(roles); i++) {
+        json_t *route = json_object_get(endpoint, roles[i]), *version;
+
+        if (!json_is_object(route))
+            continue;
+        version = json_copy(route);
+        json_set_string(version, "role", roles[i]);
+        json_object_update_new(version, traffic_version(counters, base, json_get_int(route, "version", 0)));
+        json_array_append_new(versions, version);
+    }
+    statistics = json_build("{s:f, s:s?, s:o}", "seconds", (double)(now_ms - since_ms) / 1000, "beside", kind,
+                            "versions", versions);
+    json_set_time_ms(statistics, "since", since_ms);
+    return statistics;
 }

@@ -159,6 +159,11 @@ int replica_delete(struct db_tx *tx, const char *id, struct error *error);
  * "scaling":{"version","wished","decision":{…}|null,"cold_starts","cold_start_ms","cold_start_mean_ms"}|null,
  * "created_at","created_by"}; project NULL: any. A live version that may do without replicas and does is ready. */
 json_t *endpoint_describe(struct db_tx *tx, const char *project, const char *name, struct error *error);
+/* What its versions did, from the gateway's status (core/traffic.h): {"since","seconds","beside":"canary|shadow"|null,
+ * "versions":[{"version","code_weights","role","share",…}]}, since the canary (else the shadow) began that runs, else
+ * since the gateway was started. */
+json_t *endpoint_statistics(struct db_tx *tx, const char *project, const char *name, const json_t *status,
+                            struct error *error);
 json_t *endpoint_list(struct db_tx *tx, const char *project, const char *after, int limit, struct error *error);
 /* Newest first. */
 json_t *endpoint_deployments(struct db_tx *tx, const char *project, const char *name, int64_t before, int limit,

@@ -211,7 +211,7 @@ static int op_status(struct control *control, const json_t *request, json_t *rep
                                                     (json_int_t)endpoint->stats.requests, "routes", routes));
     }
     json_set_string(reply, "instance", gateway->instance);
-    json_set_time_ms(reply, "started_at", gateway->started_ms);
+    json_set_int(reply, "started_ms", gateway->started_ms);
     json_object_set_new(reply, "endpoints", endpoints);
     json_object_set_new(reply, "auth", describe_auth(&gateway->auth_stats));
     json_set_int(reply, "connections", (int64_t)loop_server_connections(gateway->server));

@@ -63,7 +63,8 @@
  *        "requests":40,"ready":1,"busy":1.0,"idle_ms":0}
  *     ← {"event":"cold_start","endpoint":"digits","version":"7","ms":140,"waited":3}   its first replica is ready
  *
- * status: "instance" and "started_at" of the gateway, whose counters begin at 0; per endpoint {"name","routes":[{
+ * status: "instance" and "started_ms" (wall clock) of the gateway, whose counters begin at 0; per endpoint
+ * {"name","routes":[{
  * "version","weight","ready":true,"queued":n,"running":n,"requests":n,"errors":n,"outcomes":{…},"latency":{"count",
  * "p50_ms","p99_ms"},"queue_time":{…},"batches":{"count":n,"requests":n},"shadow":null|{…},"replicas":[{"id","state",
  * "pid","running":n,"requests":n,"errors":n,"bad_answers":n}]}]}; "auth": the flows {"requests","no_token",

@@ -54,6 +54,8 @@ struct serving {
     struct loop_source *wake;  /* one-shot: something is due */
     int64_t wake_ns;
     bool is_deciding, decide_again; /* gates, on a worker thread */
+    struct loop_source *trial_timer;    /* one-shot: the next look at running canaries; NULL: none is due */
+    bool is_judging;                    /* rules of canaries, on a worker thread */
     atomic_bool is_posted, is_closing;
 
     pthread_mutex_t mutex; /* of what follows */
@@ -76,6 +78,11 @@ void serving_finished(struct serving *serving, int64_t deployment, int64_t switc
 void serving_fail_deployment(struct serving *serving, int64_t endpoint, int64_t version, const char *message);
 
 /* serving-trial.c */
+/* Asks the gateway for the counters with which canaries and shadows begin that are about to be in force. Before the
+ * table that brings that about, so that nothing is missed. */
+void serving_trials_begin(struct serving *serving);
+/* Makes sure that the rules of those that run are looked at from time to time. */
+void serving_trials_watch(struct serving *serving);
 /* A replica of the version failed. If it was the last one of a canary or shadow that is running, that is over. */
 void serving_trial_failed(struct serving *serving, int64_t endpoint, int64_t version, const char *message);
 

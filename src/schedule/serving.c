@@ -460,6 +460,20 @@ static json_t *replicas_of(struct serving *s, int64_t endpoint, int64_t version)
     return replicas;
 }
 
+/* Copies of requests: none before the version is ready, and only of what the live one answered. */
+static int add_copies(struct db_rows *rows, json_t *route, struct error *error)
+{
+    cleanup_json json_t *options = db_is_null(rows, 12) ? json_object() : db_json(rows, 12, error);
+    cleanup_free char *live = xasprintf("%lld", (long long)db_int(rows, 13));
+
+    if (!options)
+        return -1;
+    json_set_number(route, "sample", json_get_number(options, "sample", 0));
+    json_set_number(route, "tolerance", json_get_number(options, "tolerance", 0));
+    json_set_string(route, "against", live);
+    return 0;
+}
+
 /* The route of one row; the package says the signature. */
 static json_t *route_json(struct serving *s, struct db_rows *rows, const struct endpoint_options *options,
                           const json_t *package)
@@ -506,6 +520,13 @@ static json_t *endpoint_json(struct db_rows *rows, const struct endpoint_options
     return endpoint;
 }
 
+static json_t *last_route(const json_t *endpoint)
+{
+    const json_t *routes = json_object_get(endpoint, "routes");
+
+    return json_array_get(routes, json_array_size(routes) - 1);
+}
+
 static json_t *build_table(struct serving *s, struct error *error)
 {
     cleanup_tx struct db_tx tx = DB_TX_INIT;
@@ -519,7 +540,11 @@ static json_t *build_table(struct serving *s, struct error *error)
             &tx, &rows, error,
             "SELECT e.name, e.project, m.name, e.options, c.package, v.number, v.code || ifnull('.' || v.weights, ''), "
             "r.role, e.id, v.id, "
-            "(SELECT count(*) FROM endpoint_routes l WHERE l.endpoint = e.id AND l.role = 'live'), r.weight "
+            "(SELECT count(*) FROM endpoint_routes l WHERE l.endpoint = e.id AND l.role = 'live'), r.weight, "
+            "(SELECT d.options FROM deployments d WHERE d.endpoint = e.id AND d.kind = r.role AND d.version = v.number "
+            "AND d.state IN ('pending', 'running') AND d.ready_at IS NOT NULL ORDER BY d.id DESC LIMIT 1), "
+            "(SELECT o.number FROM endpoint_routes l JOIN model_versions o ON o.id = l.version "
+            "WHERE l.endpoint = e.id AND l.role = 'live') "
             "FROM endpoints e JOIN models m ON m.id = e.model JOIN endpoint_routes r ON r.endpoint = e.id "
             "JOIN model_versions v ON v.id = r.version "
             "JOIN model_code c ON c.model = v.model AND c.number = v.code "
@@ -538,6 +563,8 @@ static json_t *build_table(struct serving *s, struct error *error)
             json_array_append_new(endpoints, endpoint);
         }
         json_array_append_new(json_object_get(endpoint, "routes"), route_json(s, &rows, &options, package));
+        if (strcmp(db_text(&rows, 7), "shadow") == 0 && add_copies(&rows, last_route(endpoint), error) < 0)
+            return NULL;
     }
     return r < 0 ? NULL : steal_ptr(endpoints);
 }
@@ -619,6 +646,7 @@ static int push_table(struct serving *s, struct error *error)
         return -1;
     if (!gateway_link_is_up(s->link) || (s->sent && strcmp(s->sent, text) == 0 && sending->count == 0))
         return 0;
+    serving_trials_begin(s);
     free(s->sent);
     s->sent = steal_ptr(text);
     sending->sent_ns = clock_monotonic_ns();
@@ -697,6 +725,7 @@ static void reconcile(struct serving *s)
         log_error("cannot bring endpoints to what they should be, will try again", "error", error.message);
         serving_wake_in(s, NS_PER_SEC);
     }
+    serving_trials_watch(s);
 }
 
 /* -- events -- */
@@ -864,6 +893,36 @@ static json_t *ask_gateway(struct serving *s, json_t *request, int timeout_ms)
     return reply;
 }
 
+static json_t *ask_or_fail(struct serving *s, json_t *request, struct error *error)
+{
+    json_t *reply = ask_gateway(s, request, 2000), *failure = json_object_get(reply, "error");
+
+    if (failure) {
+        error_set(error, error_code_parse(json_get_string(failure, "code", "")), "%s",
+                  json_get_string(failure, "message", "the gateway refuses"));
+        json_decref(reply);
+        return NULL;
+    }
+    if (!json_object_get(reply, "ok")) {
+        json_decref(reply);
+        error_set(error, ERROR_UNAVAILABLE, "the gateway does not answer");
+        return NULL;
+    }
+    json_object_del(reply, "id");
+    json_object_del(reply, "ok");
+    return reply;
+}
+
+json_t *serving_counters(struct serving *s, struct error *error)
+{
+    return ask_or_fail(s, json_build("{s:s, s:b}", "op", "status", "detail", 1), error);
+}
+
+json_t *serving_compare(struct serving *s, const char *endpoint, struct error *error)
+{
+    return ask_or_fail(s, json_build("{s:s, s:s}", "op", "compare", "endpoint", endpoint), error);
+}
+
 json_t *serving_status(struct serving *s, struct error *error)
 {
     json_t *reply = ask_gateway(s, json_build("{s:s}", "op", "status"), 2000);
@@ -968,6 +1027,7 @@ struct serving *serving_free(struct serving *s)
     orchestrator_set_run_ended(s->orchestrator, NULL, NULL);
     gateway_link_free(s->link);
     loop_remove(s->wake);
+    loop_remove(s->trial_timer);
     map_release(&s->replicas);
     map_release(&s->backoffs);
     map_release(&s->scalers);

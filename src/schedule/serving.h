@@ -60,3 +60,7 @@ int serving_wait(struct serving *serving, int64_t deployment, int timeout_ms, in
 void serving_revoke(struct serving *serving, const char *sha256);
 /* {"gateway":{"state","pid","url","restarts"},"endpoints":[…]} as the gateway says; NULL on failure. */
 json_t *serving_status(struct serving *serving, struct error *error);
+/* The gateway's status with what core/traffic.h takes. ERROR_UNAVAILABLE without an answer. */
+json_t *serving_counters(struct serving *serving, struct error *error);
+/* {"shadows":[…]} of gateway/control.h: answers that differed. */
+json_t *serving_compare(struct serving *serving, const char *endpoint, struct error *error);

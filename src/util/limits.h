@@ -96,14 +96,15 @@
 #define LIMIT_TOKEN_CACHE         100000 /* tokens the gateway remembers */
 
 /* -- versions beside the live one -- */
-#define LIMIT_STICKY_HEADER  100 /* characters in the name of a header that keeps requests on a version */
-#define LIMIT_SHADOW_QUEUE   64 /* copies of requests that wait for a shadow; more are dropped and counted */
-#define LIMIT_SHADOW_REQUEST (1 * MIB) /* a request that is copied for a shadow */
-#define LIMIT_SHADOW_ANSWER  (256 * KIB) /* an answer that is compared with a shadow's */
-#define LIMIT_SHADOW_JSON    (64 * KIB) /* an answer that is compared as JSON; larger ones byte by byte */
-#define LIMIT_SHADOW_MEMORY  (64 * MIB) /* copies of all shadows together */
-#define LIMIT_SHADOW_SAMPLES 20 /* answers that differed that are kept, of each shadow */
-#define LIMIT_SHADOW_EXCERPT (4 * KIB) /* of a request and of each answer that are kept */
+#define LIMIT_STICKY_HEADER     100 /* characters in the name of a header that keeps requests on a version */
+#define LIMIT_SHADOW_QUEUE      64 /* copies of requests that wait for a shadow; more are dropped and counted */
+#define LIMIT_SHADOW_REQUEST    (1 * MIB) /* a request that is copied for a shadow */
+#define LIMIT_SHADOW_ANSWER     (256 * KIB) /* an answer that is compared with a shadow's */
+#define LIMIT_SHADOW_JSON       (64 * KIB) /* an answer that is compared as JSON; larger ones byte by byte */
+#define LIMIT_SHADOW_MEMORY     (64 * MIB) /* copies of all shadows together */
+#define LIMIT_SHADOW_SAMPLES    20 /* answers that differed that are kept, of each shadow */
+#define LIMIT_TRIAL_INTERVAL_MS 1000 /* milliseconds between two looks at the rules of canaries and shadows */
+#define LIMIT_SHADOW_EXCERPT    (4 * KIB) /* of a request and of each answer that are kept */
 
 /* -- serving: protocols and tokens -- */
 #define LIMIT_QUOTA_WINDOW_MIN_MS 1000 /* milliseconds: the shortest window of a quota */

@@ -269,3 +269,205 @@ def test_refusals(cli, two, push, client):
     assert removal.returncode == 4 and "endpoint echo" in removal.stderr
     reply = client.request("POST", "/api/v1/endpoints/echo/abort", query={"kind": "other"})
     assert reply.status == 400
+
+
+# -- shadows --
+
+
+@pytest.fixture
+def statistics(client):
+    """statistics("canary"): the figures of the version with the role."""
+
+    def statistics(role):
+        versions = client.get("/api/v1/endpoints/echo/statistics")["versions"]
+        return next(version for version in versions if version["role"] == role)
+
+    return statistics
+
+
+@pytest.fixture
+def compared(statistics):
+    """compared(10): the shadow's figures when so many copies have ended."""
+
+    def compared(n):
+        def ended():
+            shadow = statistics("shadow")
+            return shadow if (shadow["copies"] or 0) + (shadow["dropped"] or 0) >= n else None
+
+        return wait_until(ended, what=f"{n} copies")
+
+    return compared
+
+
+def test_a_shadow_is_compared_and_not_seen(cli, two, counts, show, compared):
+    started = cli.json("endpoint", "deploy", "echo", "2", "--shadow")
+    assert (started["deployment"]["kind"], started["deployment"]["state"]) == ("shadow", "running")
+    assert counts(20) == {"one": 20}
+    shadow = compared(20)
+    assert (shadow["disagreed"], shadow["agreed"], shadow["failed"], shadow["disagreement"]) == (20, 0, 0, 1)
+    assert numbers(show()) == {"live": 1, "canary": None, "shadow": 2, "standby": None, "next": None}
+    comparisons = cli.json("endpoint", "compare", "echo")
+    assert len(comparisons) == 20
+    assert (comparisons[0]["request"], comparisons[0]["live"], comparisons[0]["shadow"]) == ("hi", "one:hi", "two:hi")
+    table = cli("endpoint", "compare", "echo").stdout
+    assert "one:hi" in table and "two:hi" in table and "SHADOW" in table
+    text = cli("endpoint", "show", "echo").stdout
+    assert "Since the shadow" in text and "100 %" in text
+
+    ended = cli.json("endpoint", "abort", "echo", "--shadow")
+    assert ended["kind"] == "abort"
+    assert numbers(show())["shadow"] is None
+    assert show()["deployments"][1]["state"] == "aborted"
+    assert cli.json("endpoint", "compare", "echo") == []
+    assert cli("endpoint", "abort", "echo", "--shadow", check=False).returncode == 4
+
+
+def test_a_shadow_that_cannot_start_changes_nothing(cli, two, push, counts, show):
+    push("bad", init="raise RuntimeError('no weights here')")
+    result = cli("endpoint", "deploy", "echo", "3", "--shadow", "--timeout", "90s", check=False)
+    assert result.returncode == 4 and "no weights here" in result.stderr
+    assert counts(5) == {"one": 5}
+    assert numbers(show())["shadow"] is None
+
+
+def test_a_canary_and_a_shadow_at_once(cli, two, push, counts, show, compared):
+    push("three")
+    cli("endpoint", "deploy", "echo", "3", "--shadow", "--sample", "1")
+    cli("endpoint", "deploy", "echo", "2", "--canary", "50")
+    assert numbers(show()) == {"live": 1, "canary": 2, "shadow": 3, "standby": None, "next": None}
+    is_shared(counts(40), one=20, two=20)
+    # Only what the live version answered is held against it.
+    assert abs(compared(17)["copies"] - 20) <= 3
+    cli("endpoint", "promote", "echo", "--shadow")
+    assert numbers(show()) == {"live": 3, "canary": None, "shadow": None, "standby": 1, "next": None}
+    assert counts(5) == {"three": 5}
+
+
+# -- statistics --
+
+
+def test_statistics_begin_with_the_canary(cli, two, ask, counts, statistics, client, show):
+    counts(30)
+    assert statistics("live")["requests"] == 30
+    cli("endpoint", "deploy", "echo", "2", "--canary", "50")
+    is_shared(counts(40), one=20, two=20)
+    live, canary = statistics("live"), statistics("canary")
+    assert live["requests"] + canary["requests"] == 40 and abs(canary["requests"] - 20) <= 3
+    assert (live["error_rate"], canary["error_rate"], canary["share"]) == (0, 0, 50)
+    assert 0 < canary["p50_ms"] <= canary["p99_ms"]
+    assert client.get("/api/v1/endpoints/echo/statistics")["beside"] == "canary"
+    assert show()["statistics"]["versions"][1]["role"] == "canary"
+    assert "Since the canary" in cli("endpoint", "show", "echo").stdout
+
+
+def test_errors_are_those_of_the_model(cli, two, push, ask, statistics):
+    push("bad", fail="raise RuntimeError('cannot')")
+    cli("endpoint", "deploy", "echo", "3", "--canary", "100", "--abort-if", "false")
+    assert [ask("fail").status for _ in range(4)] == [500] * 4
+    assert ask("hi").status == 200
+    assert (statistics("canary")["errors"], statistics("canary")["error_rate"]) == (4, 0.8)
+
+
+# -- rules --
+
+
+def load(ask, seconds=30, text="hi", until=None):
+    """Requests until the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not until():
+        assert time.monotonic() < deadline, "the rule did not decide"
+        for _ in range(20):
+            ask(text)
+
+
+def newest(show, kind):
+    return next(d for d in show()["deployments"] if d["kind"] == kind)
+
+
+def test_a_rule_promotes(cli, two, ask, counts, show, client):
+    cli("endpoint", "deploy", "echo", "2", "--canary", "50", "--promote-if",
+        '{verdict: (.canary.error_rate == 0), reason: "all well"}', "--after", "40/1s")
+    time.sleep(2.5)
+    assert show()["canary"], "it had no requests yet"
+    load(ask, until=lambda: show()["live"]["version"] == 2)
+    canary = newest(show, "canary")
+    decision = canary["decision"]
+    assert (canary["state"], decision["verdict"], decision["reason"]) == ("promoted", "promoted", "all well")
+    assert decision["seen"]["canary"]["requests"] >= 40 and decision["seen"]["live"]["requests"] >= 30
+    assert numbers(show()) == {"live": 2, "canary": None, "shadow": None, "standby": 1, "next": None}
+    events = client.get("/api/v1/events", query={"limit": 1000})["items"]
+    promoted = [event for event in events if event["type"] == "slipway.endpoint.promoted"]
+    assert promoted[-1]["data"]["decision"]["seen"] == decision["seen"]
+
+
+def test_a_really_bad_version_is_aborted_by_default(cli, two, push, ask, counts, show):
+    push("bad", fail="raise RuntimeError('cannot')")
+    cli("endpoint", "deploy", "echo", "3", "--canary", "50", "--promote-if", "true", "--after", "100000/1h")
+    load(ask, text="fail", until=lambda: show()["canary"] is None)
+    canary = newest(show, "canary")
+    assert (canary["state"], canary["decision"]["verdict"]) == ("aborted", "aborted")
+    assert canary["decision"]["seen"]["canary"]["error_rate"] == 1
+    assert ".canary.error_rate" in canary["decision"]["rule"]
+    assert counts(20) == {"one": 20}
+
+
+def test_aborting_wins(cli, two, ask, show):
+    cli("endpoint", "deploy", "echo", "2", "--canary", "50", "--promote-if", "true", "--abort-if",
+        ".canary.requests >= 10", "--after", "10/0s")
+    load(ask, until=lambda: show()["canary"] is None)
+    assert newest(show, "canary")["state"] == "aborted"
+    assert show()["live"]["version"] == 1
+
+
+def test_a_rule_that_fails_changes_nothing_and_is_shown(cli, two, counts, show):
+    cli("endpoint", "deploy", "echo", "2", "--canary", "50", "--promote-if", "true", "--abort-if",
+        '.canary.requests | error("broken")', "--after", "0/0s")
+    counts(20)
+    problem = wait_until(lambda: newest(show, "canary")["problem"], what="the problem")
+    assert "abort_if" in problem and "raises an error" in problem
+    time.sleep(1.5)
+    assert show()["canary"] and show()["live"]["version"] == 1
+    assert "a rule fails" in cli("endpoint", "show", "echo").stdout
+    cli("endpoint", "promote", "echo")
+    assert show()["live"]["version"] == 2
+
+
+def test_a_rule_over_a_shadow(cli, two, push, ask, show):
+    push("one", init="time.sleep(0)")  # the same answers
+    cli("endpoint", "deploy", "echo", "3", "--shadow", "--promote-if", ".canary.disagreement == 0", "--abort-if",
+        ".canary.disagreement != null and .canary.disagreement > 0", "--after", "20/0s")
+    load(ask, until=lambda: show()["live"]["version"] == 3)
+    assert newest(show, "shadow")["decision"]["seen"]["canary"]["agreed"] >= 20
+    cli("endpoint", "deploy", "echo", "2", "--shadow", "--abort-if", ".canary.disagreement == 1")
+    load(ask, until=lambda: show()["shadow"] is None)
+    assert newest(show, "shadow")["state"] == "aborted"
+
+
+def test_rules_go_on_after_the_daemon_was_killed(cli, two, daemon, ask, show):
+    cli("endpoint", "deploy", "echo", "2", "--canary", "50", "--promote-if", ".canary.requests >= 60", "--after", "1/0s")
+    before = newest(show, "canary")["id"]
+    for _ in range(60):
+        ask()
+    daemon.kill()
+    for _ in range(40):
+        ask()
+    daemon.start()
+    load(ask, until=lambda: show()["live"]["version"] == 2)
+    canary = newest(show, "canary")
+    assert (canary["id"], canary["state"]) == (before, "promoted")
+    assert canary["decision"]["seen"]["canary"]["requests"] >= 60
+
+
+def test_refusals_of_rules(cli, two, client):
+    deploy = "/api/v1/endpoints/echo/deploy"
+    for body, word in (
+        ({"version": "2", "canary": 10, "promote_if": ".canary |"}, "promote_if"),
+        ({"version": "2", "canary": 10, "abort_if": ""}, "abort_if"),
+        ({"version": "2", "canary": 10, "shadow": True}, "not both"),
+        ({"version": "2", "promote_if": "true"}, "promote_if"),
+        ({"version": "2", "canary": 10, "sample": 0.5}, "sample"),
+        ({"version": "2", "shadow": True, "sample": 2}, "sample"),
+    ):
+        reply = client.request("POST", deploy, body)
+        assert reply.status == 400 and word in reply.json["error"]["message"], (body, reply.json)
+    assert cli("endpoint", "deploy", "echo", "2", "--canary", "10", "--after", "x", check=False).returncode == 2
