@@ -645,8 +645,8 @@ const struct command endpoint_commands[] = {
                  "--replicas 0..4 --idle "
                  "5m"},
     {"endpoint set", "ENDPOINT", "change how a living endpoint serves", set_options, endpoint_set,
-     .details = "What is not named stays as it is, and no request is lost. Processors and memory are those of replicas "
-                "that start from now on.",
+     .details = "What is not named stays as it is, and no request is lost. For other processors or memory the replicas "
+                "are replaced one by one, each when its successor is ready.",
      .examples = "slipway endpoint set digits --replicas 1..8 --scale-queue-time 20ms\nslipway endpoint set digits "
                  "--deadline 5s --queue 1000"},
     {"endpoint ls", NULL, "list endpoints", NULL, endpoint_ls},

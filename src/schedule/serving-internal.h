@@ -25,6 +25,8 @@ struct replica {
     char secret[REPLICA_SECRET_SIZE];
     int64_t endpoint, version; /* rows */
     enum replica_state state;  /* as in the database */
+    double cpus;               /* limits that it runs with, or is about to */
+    uint64_t memory;
     bool is_preparing;         /* a worker thread unpacks and pins; it must not be freed */
     bool is_running;           /* the engine has it */
     bool is_connected;         /* the gateway has it */
@@ -107,10 +109,28 @@ void replica_on_engine(struct replica *replica, const char *directory, enum engi
 int replicas_load(struct serving *serving, struct error *error);
 struct backoff *serving_backoff(struct serving *serving, int64_t endpoint, int64_t version);
 
+/* serving-size.c: the replicas of one route */
+struct route {
+    int64_t endpoint, version; /* rows */
+    bool waits;                /* a deployment is pending until a replica is ready */
+    int64_t replicas;          /* wished */
+    double cpus;               /* of each */
+    uint64_t memory;
+    int64_t timeout_ms; /* of a request */
+};
+/* It serves, or will. */
+bool replica_is_active(const struct replica *replica);
+int64_t route_count_ready(struct serving *serving, const struct route *route);
+/* Starts what is missing, of what has the wished limits; drains what is too much or, once it is replaced, outdated. */
+int route_start_missing(struct serving *serving, const struct route *route, struct error *error);
+void route_drain_surplus(struct serving *serving, const struct route *route);
+
 /* serving-scale.c: how many replicas a version that follows its load is to have */
 struct scaling_route {
     int64_t endpoint, version; /* rows */
-    const char *name, *project, *role;
+    const char *name, *project;
+    bool waits;     /* has to show that it works before it serves: its number stays as it is */
+    bool is_trial;  /* gets a share of the requests to be judged by: keeps one replica */
     int64_t number; /* of the version */
     int64_t stored; /* as the database has it; -1: nothing was decided yet */
     int64_t live;   /* replicas that the live version is to have; 0: there is none */

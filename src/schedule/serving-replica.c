@@ -323,6 +323,8 @@ static void prepare_later(struct replica *r);
 /* What was found good need not be looked at again: a request may be waiting for the next replica of it. */
 static void remember_package(struct serving *serving, const struct preparation *p)
 {
+    if (map_get(&serving->packages, p->version.code_digest))
+        return;
     if (map_count(&serving->packages) >= PACKAGES_KEPT)
         map_release(&serving->packages);
     map_put(&serving->packages, p->version.code_digest, json_incref(p->package));
@@ -383,6 +385,8 @@ static int prepare_now(struct replica *r, struct error *error)
         preparation_free(p);
         return -1;
     }
+    r->cpus = p->options.cpus;
+    r->memory = p->options.memory;
     r->is_preparing = true;
     orchestrator_work(r->serving->orchestrator, prepare, prepared, p);
     return 0;
@@ -527,6 +531,17 @@ static int load_rows(struct serving *serving, struct error *error)
     return result;
 }
 
+/* What it was launched with. */
+static void load_limits(struct replica *r, const char *directory)
+{
+    cleanup_free char *path = fs_join(directory, "spec.json");
+    cleanup_json json_t *spec = json_parse_file(path, LIMIT_CONFIG_FILE, NULL);
+    const json_t *limits = json_object_get(spec, "limits");
+
+    r->cpus = json_get_number(limits, "cpus", 0);
+    r->memory = (uint64_t)json_get_int(limits, "memory", 0);
+}
+
 int replicas_load(struct serving *serving, struct error *error)
 {
     struct map_iterator it = {0};
@@ -545,6 +560,7 @@ int replicas_load(struct serving *serving, struct error *error)
             r->drain_until_ns = clock_monotonic_ns() + STOP_GRACE_MS * NS_PER_MS;
         if (engine_attach(serving->engine, replica_key(r, key), directory, &why) == 0) {
             r->is_running = true;
+            load_limits(r, directory);
             continue;
         }
         log_warning("replica is gone", "replica", r->id, "error", why.message);

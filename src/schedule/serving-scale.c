@@ -18,7 +18,7 @@ struct scaler {
     struct scale_rule rule;
     struct scale_view view;
     int64_t calm_since_ns, idle_since_ns; /* 0: it is not */
-    bool is_next;                         /* being deployed: not yet scaled */
+    bool waits;                           /* being deployed: not yet scaled */
     bool is_seen;                         /* in the present reconciliation */
 };
 
@@ -94,8 +94,8 @@ int64_t scaling_wished(struct serving *s, const struct scaling_route *route, con
     if (!scaler || scaler->endpoint != route->endpoint || scaler->version != route->version)
         scaler = scaler_new(s, route); /* perhaps in place of an endpoint of the same name that is gone */
     scaler->is_seen = true;
-    scaler->is_next = strcmp(route->role, "next") == 0;
-    scaler->rule = rule_of(options, scaler->is_next || strcmp(route->role, "canary") == 0);
+    scaler->waits = route->waits;
+    scaler->rule = rule_of(options, route->waits || route->is_trial);
     if (scaler->view.wished < 0) /* new: as many as serve now, and one to show that it works */
         scaler->view.wished = clamp(&scaler->rule, route->live > 1 ? route->live : 1);
     return clamp(&scaler->rule, scaler->view.wished);
@@ -180,7 +180,7 @@ int scaling_decide(struct serving *s, struct error *error)
         d = decide(s, scaler);
         if (d.again_ns != SCALE_NEVER)
             serving_wake_in(s, d.again_ns);
-        if (!d.reason || scaler->is_next)
+        if (!d.reason || scaler->waits)
             continue;
         decision = decision_json(scaler, &d);
         if (store(s, scaler, d.wished, decision, error) < 0)

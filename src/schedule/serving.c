@@ -12,7 +12,7 @@
 #include "util/strvec.h"
 #include "util/xalloc.h"
 
-#define DRAIN_EXTRA (5 * NS_PER_SEC) /* patience with requests in flight beyond the endpoint's own time-out */
+#define UNROUTED_PATIENCE (35 * NS_PER_SEC) /* with requests in flight of a version that is no longer served */
 
 static void reconcile(struct serving *s);
 
@@ -134,13 +134,6 @@ void serving_fail_deployment(struct serving *s, int64_t endpoint, int64_t versio
 
 /* -- desired state, read afresh -- */
 
-struct route {
-    int64_t endpoint, version;
-    bool waits;         /* a deployment is pending until a replica is ready */
-    int64_t replicas;   /* wished */
-    int64_t timeout_ms; /* of a request */
-};
-
 struct desired {
     struct route *routes;
     size_t count, capacity;
@@ -189,6 +182,8 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
         *route = (struct route){.endpoint = db_int(&rows, 0),
                                 .version = db_int(&rows, 1),
                                 .waits = db_int(&rows, 9),
+                                .cpus = options.cpus,
+                                .memory = options.memory,
                                 .timeout_ms = options.timeout_ms};
         if (strcmp(role, "shadow") == 0) {
             route->replicas = 1;
@@ -199,7 +194,8 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
                                                                  .version = route->version,
                                                                  .name = db_text(&rows, 4),
                                                                  .project = db_text(&rows, 5),
-                                                                 .role = role,
+                                                                 .waits = route->waits || strcmp(role, "next") == 0,
+                                                                 .is_trial = strcmp(role, "canary") == 0,
                                                                  .number = db_int(&rows, 6),
                                                                  .stored = db_int(&rows, 7),
                                                                  .live = db_int(&rows, 8)},
@@ -214,26 +210,6 @@ static const struct route *find_route(const struct desired *d, const struct repl
         if (d->routes[i].endpoint == r->endpoint && d->routes[i].version == r->version)
             return &d->routes[i];
     return NULL;
-}
-
-static bool is_active(const struct replica *r)
-{
-    return r->state == REPLICA_STARTING || r->state == REPLICA_WARMING || r->state == REPLICA_READY;
-}
-
-static int64_t count_replicas(struct serving *s, const struct route *route, bool ready_only)
-{
-    struct map_iterator it = {0};
-    int64_t count = 0;
-
-    while (map_next(&s->replicas, &it)) {
-        const struct replica *r = it.value;
-
-        if (r->endpoint == route->endpoint && r->version == route->version &&
-            (ready_only ? r->state == REPLICA_READY : is_active(r)))
-            count++;
-    }
-    return count;
 }
 
 /* -- the steps of a reconciliation -- */
@@ -318,7 +294,7 @@ static int switch_ready(struct serving *s, const struct desired *d, struct error
         const struct route *route = &d->routes[i];
         int64_t id;
 
-        if (!route->waits || count_replicas(s, route, true) == 0)
+        if (!route->waits || route_count_ready(s, route) == 0)
             continue;
         if (db_begin_write(s->store->db, &tx, error) < 0 ||
             (id = pending_deployment(&tx, route->endpoint, route->version, error)) < 0)
@@ -332,20 +308,9 @@ static int switch_ready(struct serving *s, const struct desired *d, struct error
 /* 3. Replicas that are missing. */
 static int start_missing(struct serving *s, const struct desired *d, struct error *error)
 {
-    for (size_t i = 0; i < d->count; i++) {
-        const struct route *route = &d->routes[i];
-        struct backoff *backoff = serving_backoff(s, route->endpoint, route->version);
-        int64_t now = clock_monotonic_ns();
-
-        for (int64_t n = count_replicas(s, route, false); n < route->replicas; n++) {
-            if (backoff->not_before_ns > now) {
-                serving_wake_in(s, backoff->not_before_ns - now);
-                break;
-            }
-            if (replica_start(s, route->endpoint, route->version, error) < 0)
-                return -1;
-        }
-    }
+    for (size_t i = 0; i < d->count; i++)
+        if (route_start_missing(s, &d->routes[i], error) < 0)
+            return -1;
     return 0;
 }
 
@@ -376,43 +341,18 @@ static bool endpoint_exists(struct serving *s, int64_t endpoint)
     return count > 0;
 }
 
-/* Of several that are one too many the one that does least: one that is not ready yet, else the newest. */
-static struct replica *find_surplus(struct serving *s, const struct route *route)
-{
-    struct map_iterator it = {0};
-    struct replica *found = NULL;
-
-    while (map_next(&s->replicas, &it)) {
-        struct replica *r = it.value;
-
-        if (r->endpoint == route->endpoint && r->version == route->version && is_active(r) &&
-            (!found || r->state != REPLICA_READY || found->state == REPLICA_READY))
-            found = r;
-    }
-    return found;
-}
-
-static void drain_surplus(struct serving *s, const struct desired *d)
-{
-    for (size_t i = 0; i < d->count; i++) {
-        const struct route *route = &d->routes[i];
-
-        for (int64_t n = count_replicas(s, route, false); n > route->replicas; n--)
-            replica_drain(find_surplus(s, route), route->timeout_ms * NS_PER_MS + DRAIN_EXTRA);
-    }
-}
-
 static void end_unwanted(struct serving *s, const struct desired *d)
 {
     struct map_iterator it = {0};
     int64_t now = clock_monotonic_ns();
 
-    drain_surplus(s, d);
+    for (size_t i = 0; i < d->count; i++)
+        route_drain_surplus(s, &d->routes[i]);
     while (map_next(&s->replicas, &it)) {
         struct replica *r = it.value;
 
-        if (is_active(r) && !find_route(d, r))
-            replica_drain(r, 30 * NS_PER_SEC + DRAIN_EXTRA);
+        if (replica_is_active(r) && !find_route(d, r))
+            replica_drain(r, UNROUTED_PATIENCE);
         if (r->state == REPLICA_DRAINING && !r->is_running && !r->is_preparing)
             replica_enter(r, REPLICA_STOPPED, "drained", NULL);
         if (r->state == REPLICA_DRAINING && now >= r->drain_until_ns)
@@ -454,7 +394,7 @@ static json_t *replicas_of(struct serving *s, int64_t endpoint, int64_t version)
     while (map_next(&s->replicas, &it)) {
         const struct replica *r = it.value;
 
-        if (r->endpoint == endpoint && r->version == version && is_active(r))
+        if (r->endpoint == endpoint && r->version == version && replica_is_active(r))
             json_array_append_new(replicas, json_build("{s:s, s:s}", "id", r->id, "key", r->secret));
     }
     return replicas;

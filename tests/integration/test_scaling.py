@@ -126,7 +126,7 @@ def test_idle_ends_the_last_replica_and_a_request_starts_it(cli, client, push, a
     waited = int(reply.headers["slipway-cold-start-ms"])
     assert waited > 0
     assert "slipway-cold-start-ms" not in ask("0").headers
-    assert [c["version"] for c in events(client, "cold_start")] == [1]
+    wait_until(lambda: [c["version"] for c in events(client, "cold_start")] == [1], what="the event")
     scaling = show(cli)["scaling"]
     assert scaling["cold_starts"] == 1 and scaling["cold_start_ms"] >= waited
     assert 'slipway_cold_start_seconds_count{endpoint="slow",version="1"} 1' in serving.request("GET", "/metrics").body.decode()
@@ -137,7 +137,7 @@ def test_idle_ends_the_last_replica_and_a_request_starts_it(cli, client, push, a
     with Load(ask, 6, "0.01") as load:
         wait_until(lambda: load.count >= 60, what="sixty answers")
     assert not load.bad
-    assert show(cli)["scaling"]["cold_starts"] == 2
+    wait_until(lambda: show(cli)["scaling"]["cold_starts"] == 2, what="the second cold start's record")
 
 
 def test_a_request_in_flight_keeps_its_replica(cli, client, push, ask):
@@ -207,6 +207,23 @@ def test_options_change_while_requests_come(cli, client, push, ask):
     wait_until(lambda: states(cli) == ["ready"], what="one replica at last")
     changed = events(client, "changed")
     assert len(changed) == 5 and changed[0]["options"]["replicas"] == 3
+
+
+def test_other_limits_replace_the_replicas_one_by_one(cli, push, ask, daemon):
+    push()
+    cli("endpoint", "create", "slow", "test/slow", "--public", "--replicas", "2", "--queue", "1000")
+    wait_until(lambda: states(cli) == ["ready"] * 2, what="two replicas")
+    before = {r["id"] for r in show(cli)["replicas"]}
+    with Load(ask, 4, "0.005") as load:
+        cli("endpoint", "set", "slow", "--memory", "512M")
+        wait_until(lambda: states(cli) == ["ready"] * 2 and not before & {r["id"] for r in show(cli)["replicas"]}, what="two others")
+    assert not load.bad and load.count
+    after = {r["id"] for r in show(cli)["replicas"]}
+    daemon.kill()
+    daemon.start()
+    cli("endpoint", "set", "slow", "--queue", "999")
+    wait_until(lambda: states(cli) == ["ready"] * 2, what="the same two")
+    assert {r["id"] for r in show(cli)["replicas"]} == after
 
 
 def test_private_and_public(cli, push, ask):
