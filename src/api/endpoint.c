@@ -13,10 +13,9 @@
 #include "util/parse.h"
 #include "util/xalloc.h"
 
-#define SWITCH_WAIT_MS 5000
-#define SHARES         2    /* versions that can have one */
-#define TOLERANCE      1e-6 /* of numbers in answers of a shadow: what another order of additions makes */
-#define LOG_TAIL       (1 * MIB) /* bytes of a log that are read for its last lines */
+#define SHARES    2    /* versions that can have one */
+#define TOLERANCE 1e-6 /* of numbers in answers of a shadow: what another order of additions makes */
+#define LOG_TAIL  (1 * MIB) /* bytes of a log that are read for its last lines */
 
 /* -- schemas -- */
 
@@ -482,7 +481,7 @@ static int reply_in_force(const struct http_request *request, struct http_respon
     if (!reply || db_commit(tx, error) < 0)
         return -1;
     serving_changed(daemon->serving);
-    if (serving_wait(daemon->serving, deployment, SWITCH_WAIT_MS, &switch_us) && switch_us >= 0) {
+    if (serving_wait(daemon->serving, deployment, LIMIT_SWITCH_WAIT_MS, &switch_us) && switch_us >= 0) {
         json_set_string(reply, "state", "live");
         json_set_int(reply, "switch_us", switch_us);
         json_set_int(reply, "total_us", (clock_monotonic_ns() - start_ns) / NS_PER_US);

@@ -2,6 +2,7 @@
 #include "cli/error.h"
 #include "cli/help.h"
 #include "cli/reference.h"
+#include "gateway/describe.h"
 #include "util/xalloc.h"
 #include "config.h"
 
@@ -168,10 +169,10 @@ static void print_man(FILE *out, command_tables tables)
 static void print_limits(FILE *out, command_tables tables)
 {
     fputs("# Limits\n\n" GENERATED, out);
-    fputs("What exceeds a limit is refused with the error `too_large`, which names the limit's value. Sizes "
-          "are "
-          "bytes, unless the text says otherwise.\n",
-          out);
+    fputs(
+        "What exceeds a limit is refused with the error `too_large`, which names the limit's value, unless the "
+        "text says otherwise; times and defaults are listed too. Sizes are bytes, times have their unit in the name.\n",
+        out);
     reference_limits(out);
 }
 
@@ -186,11 +187,20 @@ static void print_openapi(FILE *out, command_tables tables)
     reference_openapi(out);
 }
 
+static void print_serving(FILE *out, command_tables tables)
+{
+    cleanup_json json_t *document = gateway_describe();
+    cleanup_free char *text = json_text_pretty(document);
+
+    fprintf(out, "%s\n", text);
+}
+
 static const struct {
     const char *name;
     void (*print)(FILE *out, command_tables tables);
 } documents[] = {
-    {"cli", print_cli}, {"man", print_man}, {"limits", print_limits}, {"http", print_http}, {"openapi", print_openapi},
+    {"cli", print_cli},   {"man", print_man},         {"limits", print_limits},
+    {"http", print_http}, {"openapi", print_openapi}, {"serving", print_serving},
 };
 
 int reference_print(FILE *out, command_tables tables, const char *name, struct error *error)

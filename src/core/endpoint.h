@@ -60,10 +60,10 @@ struct endpoint_options {
     int64_t batch_delay_us; /* that they wait for each other; -1: what the package says */
 };
 #define ENDPOINT_OPTIONS_INIT                                                                                          \
-    {.timeout_ms = 30000,                                                                                              \
-     .queue = 256,                                                                                                     \
-     .min_replicas = 1,                                                                                                \
-     .max_replicas = 1,                                                                                                \
+    {.timeout_ms = LIMIT_PREDICT_TIMEOUT_MS,                                                                           \
+     .queue = LIMIT_PREDICT_QUEUE,                                                                                     \
+     .min_replicas = LIMIT_PREDICT_REPLICAS,                                                                           \
+     .max_replicas = LIMIT_PREDICT_REPLICAS,                                                                           \
      .scale_queue_time_ms = LIMIT_SCALE_QUEUE_TIME_MS,                                                                 \
      .scale_down_after_ms = LIMIT_SCALE_DOWN_AFTER_MS,                                                                 \
      .idle_ms = LIMIT_SCALE_IDLE_MS,                                                                                   \

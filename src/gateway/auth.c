@@ -202,7 +202,7 @@ static bool read_answer(struct bearer *auth, const struct digest *token, const c
             ttl_ms = (int64_t)left;
     }
     if (!ret_entry->active)
-        ttl_ms = AUTH_NEGATIVE_MS;
+        ttl_ms = LIMIT_TOKEN_NEGATIVE_MS;
     ret_entry->until_ns = clock_monotonic_ns() + ttl_ms * NS_PER_MS;
     ret_entry->scope = xstrdup_null(json_string_value(json_object_get(answer, "scope")));
     ret_entry->project = xstrdup_null(json_string_value(json_object_get(answer, "project")));
@@ -276,7 +276,7 @@ static void ask(struct bearer *auth, struct call *call, const struct digest *dig
         .length = strlen(form),
         .token = auth->gateway->options->introspect_token,
         .reply_max = LIMIT_JSON_BODY,
-        .timeout_ms = AUTH_TIMEOUT_MS,
+        .timeout_ms = LIMIT_INTROSPECTION_MS,
     };
 
     question->auth = auth;
@@ -327,7 +327,7 @@ void bearer_check(struct bearer *auth, struct call *call)
             return;
         }
     }
-    if (!auth->url || auth->n_questions >= AUTH_MAX_PENDING)
+    if (!auth->url || auth->n_questions >= LIMIT_INTROSPECTIONS)
         call_fail(call, OUTCOME_UNAVAILABLE, ERROR_UNAVAILABLE, "the token cannot be checked now");
     else
         ask(auth, call, &digest, header);

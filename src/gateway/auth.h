@@ -2,7 +2,7 @@
  * Who may call: bearer tokens, checked by introspection (RFC 7662) and remembered (cache.h).
  *
  * A token is remembered by its SHA-256, never as text, until its `exp` and at most the configured time; a bad
- * one for AUTH_NEGATIVE_MS. While the introspection server is away, remembered tokens work and others get 503,
+ * one for LIMIT_TOKEN_NEGATIVE_MS. While the introspection server is away, remembered tokens work and others get 503,
  * never 401. Calls that wait for the same token share one introspection.
  *
  * The answer may hold "quota": {"requests": n, "window_ms": n}, an extension of ours; rates and quotas are counted
@@ -12,10 +12,6 @@
 
 #include <stdint.h>
 #include "util/error.h"
-
-#define AUTH_NEGATIVE_MS 5000 /* a bad token is refused without asking again */
-#define AUTH_TIMEOUT_MS  5000 /* of an introspection */
-#define AUTH_MAX_PENDING 1000 /* introspections at a time; beyond: 503 */
 
 struct bearer;
 struct call;

@@ -3,6 +3,7 @@
 #include "gateway/balance.h"
 #include "gateway/gateway.h"
 #include "util/clock.h"
+#include "util/limits.h"
 
 /* Requests that one call of the model takes. */
 static uint32_t batch_size(const struct route *route)
@@ -27,7 +28,7 @@ static bool is_full(const struct route *route)
 static uint32_t capacity(const struct worker *worker)
 {
     uint32_t concurrency = worker->replica->route->concurrency > 0 ? (uint32_t)worker->replica->route->concurrency : 1;
-    double ahead = worker->run_ns > 0 ? BALANCE_AHEAD_NS / worker->run_ns : 0;
+    double ahead = worker->run_ns > 0 ? (LIMIT_WORKER_AHEAD_MS * NS_PER_MS) / worker->run_ns : 0;
     double sum = concurrency + ahead;
 
     return sum > WIRE_SLOTS ? WIRE_SLOTS : (uint32_t)sum;

@@ -3,7 +3,7 @@
  *
  * Each route has one queue in private memory, first come first served. A replica that runs requests quickly is
  * given a few ahead, so that it need not wait for us between two: as many as it is expected to finish within
- * BALANCE_AHEAD_NS, and always `concurrency`. What it has not started when it dies goes back to the head of the
+ * LIMIT_WORKER_AHEAD_MS, and always `concurrency`. What it has not started when it dies goes back to the head of the
  * queue; what it has started fails.
  */
 #pragma once
@@ -11,8 +11,6 @@
 #include "gateway/call.h"
 #include "gateway/route.h"
 #include "gateway/worker.h"
-
-#define BALANCE_AHEAD_NS (1 * NS_PER_MS)
 
 /* Routes a call that is ready to run: submits it, queues it, or ends it with 503. */
 void balance_enqueue(struct gateway *gateway, struct call *call);

@@ -5,6 +5,7 @@
  *     route.c     endpoints, versions, replicas          call.c      one request from arrival to answer
  *     auth.c      tokens; cache.c remembers them         balance.c   who runs what; queue.c who waits
  *     predict.c, oip.c, tfs.c, mlflow.c  protocols       worker.c    one connected worker; ring.c its memory
+ *     surface.h, describe.c, bodies.c  the port as rows, and its OpenAPI document
  *     tensors.c, instances.c  their values               parts.c     one request that is several
  *     shadow.c    copies of requests, compared           difference.c  two answers
  *     control.c   the daemon's orders                    stats.c     counters
@@ -23,6 +24,7 @@
 #include "gateway/worker.h"
 #include "http/server-loop.h"
 #include "util/hash.h"
+#include "util/limits.h"
 #include "util/loop.h"
 
 struct gateway_options {
@@ -38,7 +40,7 @@ struct gateway_options {
     int64_t token_ttl_ms;       /* most time that a good token is remembered */
     int64_t grace_ms;           /* for running requests at SIGTERM */
 };
-#define GATEWAY_OPTIONS_INIT {.token_ttl_ms = 60000, .grace_ms = 30000}
+#define GATEWAY_OPTIONS_INIT {.token_ttl_ms = LIMIT_TOKEN_TTL_MS, .grace_ms = LIMIT_GATEWAY_GRACE_MS}
 
 struct gateway {
     const struct gateway_options *options;

@@ -2,9 +2,11 @@
 #include "config.h"
 #include "gateway/call.h"
 #include "gateway/codec.h"
+#include "gateway/describe.h"
 #include "gateway/gateway.h"
 #include "gateway/listener.h"
 #include "gateway/oip.h"
+#include "gateway/surface.h"
 #include "http/exchange.h"
 #include "http/router.h"
 #include "util/json.h"
@@ -12,32 +14,10 @@
 #include "util/log.h"
 #include "util/xalloc.h"
 
-#define MAX_CONNECTIONS 10000
-
 /* What a path asks for. `model` is the endpoint's name in the URL. */
 struct target {
     const struct surface *surface;
     char *model, *version;
-};
-
-typedef void (*answer_fn)(struct gateway *gateway, struct loop_request *request, const struct target *target);
-
-/* Where the endpoint's name stands. */
-enum naming {
-    NAMING_NONE,
-    NAMING_PATH,     /* between prefix and suffix; it may hold '/' */
-    NAMING_VERSIONS, /* the same, with an optional "/versions/{v}" behind it */
-    NAMING_SOLE,     /* in the header Slipway-Endpoint or the query; not needed where there is one endpoint only */
-};
-
-/* One row for each call. A row has a codec (then the request becomes a call) or an answer. */
-struct surface {
-    const char *method;
-    const char *prefix; /* the whole path where the name is not in it */
-    enum naming naming;
-    const char *suffix;
-    const struct codec *codec;
-    answer_fn answer;
 };
 
 static void target_release(struct target *target)
@@ -155,33 +135,69 @@ static void answer_index(struct gateway *gateway, struct loop_request *request, 
     oip_reply(request, 200, list);
 }
 
+/* Counters, as /metrics has them. */
+static void answer_all_statistics(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    json_t *list = json_array();
+
+    oip_all_statistics(&gateway->routes, list);
+    oip_reply(request, 200, json_build("{s:o}", "model_stats", list));
+}
+
 static void answer_load(struct gateway *gateway, struct loop_request *request, const struct target *target)
 {
     oip_fail(request, 400, ERROR_UNSUPPORTED, "models are loaded and unloaded by deploying: slipway endpoint deploy");
 }
 
-static const struct surface surfaces[] = {
-    {"POST", "/predict/", NAMING_PATH, "", .codec = &predict_codec},
-    {"POST", "/v2/models/", NAMING_VERSIONS, "/infer", .codec = &oip_codec},
-    {"GET", "/v2/models/", NAMING_VERSIONS, "/ready", .answer = answer_model_ready},
-    {"GET", "/v2/models/", NAMING_VERSIONS, "/stats", .codec = &oip_stats_codec},
-    {"GET", "/v2/models/", NAMING_VERSIONS, "/config", .codec = &oip_config_codec},
-    {"GET", "/v2/models/", NAMING_VERSIONS, "", .codec = &oip_metadata_codec},
-    {"POST", "/v2/repository/index", .answer = answer_index},
-    {"POST", "/v2/repository/models/", NAMING_PATH, "/load", .answer = answer_load},
-    {"POST", "/v2/repository/models/", NAMING_PATH, "/unload", .answer = answer_load},
-    {"GET", "/v2", .answer = answer_server},
-    {"GET", "/v2/", .answer = answer_server},
-    {"GET", "/v2/health/live", .answer = answer_live},
-    {"GET", "/v2/health/ready", .answer = answer_ready},
-    {"POST", "/v1/models/", NAMING_VERSIONS, ":predict", .codec = &tfs_codec},
-    {"GET", "/v1/models/", NAMING_VERSIONS, "", .codec = &tfs_status_codec},
-    {"POST", "/invocations", NAMING_SOLE, .codec = &mlflow_codec},
-    {"GET", "/health", .answer = answer_health},
-    {"GET", "/ping", .answer = answer_ping},
-    {"GET", "/version", .answer = answer_version},
-    {"GET", "/metrics", .answer = answer_metrics},
+static void answer_openapi(struct gateway *gateway, struct loop_request *request, const struct target *target)
+{
+    oip_reply(request, 200, gateway_describe());
+}
+
+#define JSON   "application/json"
+#define BINARY "application/octet-stream"
+#define TEXT   "text/plain"
+
+const struct surface surfaces[] = {
+    {"POST", "/predict/", NAMING_PATH, "", .codec = &predict_codec, .summary = "text in, text out", .takes = "*/*",
+     .gives = "*/*"},
+    {"POST", "/v2/models/", NAMING_VERSIONS, "/infer", .codec = &oip_codec, .summary = "infer from tensors",
+     .takes = JSON " " BINARY, .request = &body_infer, .gives = JSON " " BINARY, .response = &body_inferred},
+    {"GET", "/v2/models/stats", .answer = answer_all_statistics, .summary = "statistics of all models",
+     .response = &body_statistics},
+    {"GET", "/v2/models/", NAMING_VERSIONS, "/ready", .answer = answer_model_ready,
+     .summary = "say whether a model is ready", .response = &body_model_ready},
+    {"GET", "/v2/models/", NAMING_VERSIONS, "/stats", .codec = &oip_stats_codec, .summary = "statistics of a model",
+     .response = &body_statistics},
+    {"GET", "/v2/models/", NAMING_VERSIONS, "/config", .codec = &oip_config_codec,
+     .summary = "configuration of a model", .response = &body_config},
+    {"GET", "/v2/models/", NAMING_VERSIONS, "", .codec = &oip_metadata_codec, .summary = "signature of a model",
+     .response = &body_metadata},
+    {"POST", "/v2/repository/index", .answer = answer_index, .summary = "list models and their states", .takes = JSON,
+     .response = &body_index, .is_list = true},
+    {"POST", "/v2/repository/models/", NAMING_PATH, "/load", .answer = answer_load,
+     .summary = "refused: models are deployed", .takes = JSON},
+    {"POST", "/v2/repository/models/", NAMING_PATH, "/unload", .answer = answer_load,
+     .summary = "refused: models are deployed", .takes = JSON},
+    {"GET", "/v2", .answer = answer_server, .summary = "name, version and extensions", .response = &body_server},
+    {"GET", "/v2/", .answer = answer_server, .summary = "the same", .response = &body_server},
+    {"GET", "/v2/health/live", .answer = answer_live, .summary = "say that the gateway lives", .response = &body_live},
+    {"GET", "/v2/health/ready", .answer = answer_ready, .summary = "say whether every endpoint is ready",
+     .response = &body_ready},
+    {"POST", "/v1/models/", NAMING_VERSIONS, ":predict", .codec = &tfs_codec, .summary = "predict from rows or columns",
+     .takes = JSON, .request = &body_tfs, .response = &body_tfs_answer},
+    {"GET", "/v1/models/", NAMING_VERSIONS, "", .codec = &tfs_status_codec, .summary = "say which versions are loaded",
+     .response = &body_tfs_status},
+    {"POST", "/invocations", NAMING_SOLE, .codec = &mlflow_codec, .summary = "predict from data frames or tensors",
+     .takes = JSON " text/csv", .request = &body_mlflow, .response = &body_mlflow_answer},
+    {"GET", "/health", .answer = answer_health, .summary = "say whether every endpoint is ready",
+     .response = &body_health},
+    {"GET", "/ping", .answer = answer_ping, .summary = "an empty line", .gives = TEXT},
+    {"GET", "/version", .answer = answer_version, .summary = "the program's version", .gives = TEXT},
+    {"GET", "/metrics", .answer = answer_metrics, .summary = "counters for Prometheus", .gives = TEXT},
+    {"GET", "/openapi.json", .answer = answer_openapi, .summary = "this document"},
 };
+const size_t surfaces_count = ARRAY_SIZE(surfaces);
 
 static bool names_in_path(const struct surface *surface)
 {
@@ -412,7 +428,7 @@ int listener_open(struct gateway *gateway, struct error *error)
     static const struct loop_server_handlers handlers = {on_head, on_request, on_gone, on_oversize, on_malformed};
     const struct gateway_options *options = gateway->options;
 
-    gateway->server = loop_server_new(gateway->loop, &handlers, gateway, MAX_CONNECTIONS);
+    gateway->server = loop_server_new(gateway->loop, &handlers, gateway, LIMIT_GATEWAY_CONNECTIONS);
     for (const char *const *address = options->listen; address && *address; address++) {
         struct loop_listen listen = {.address = *address, .certificate = options->certificate, .key = options->key};
 

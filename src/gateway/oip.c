@@ -366,7 +366,7 @@ static json_t *duration(const struct duration_stats *stats)
     return json_build("{s:I, s:I}", "count", (json_int_t)stats->count, "ns", (json_int_t)stats->sum_ns);
 }
 
-static json_t *route_statistics(const struct call *call, const struct route *route)
+static json_t *route_statistics(const struct route *route)
 {
     const struct route_stats *stats = &route->stats;
     uint64_t failed = 0;
@@ -378,7 +378,7 @@ static json_t *route_statistics(const struct call *call, const struct route *rou
                            duration(&stats->latency), "fail", "count", (json_int_t)failed, "ns", 0, "queue",
                            duration(&stats->queue), "compute_input", "count", 0, "ns", 0, "compute_infer",
                            duration(&stats->run), "compute_output", "count", 0, "ns", 0);
-    return json_build("{s:s, s:s, s:i, s:I, s:I, s:o, s:[]}", "name", call->endpoint->name, "version", route->version,
+    return json_build("{s:s, s:s, s:i, s:I, s:I, s:o, s:[]}", "name", route->endpoint->name, "version", route->version,
                       "last_inference", 0, "inference_count", (json_int_t)stats->outcomes[OUTCOME_OK],
                       "execution_count", (json_int_t)stats->run.count, "inference_stats", inference, "batch_stats");
 }
@@ -390,9 +390,22 @@ static void statistics(struct call *call)
 
     list_for_each(route, &call->endpoint->routes, link) {
         if (!call->version || route == call->route)
-            json_array_append_new(list, route_statistics(call, route));
+            json_array_append_new(list, route_statistics(route));
     }
     oip_reply(call->request, 200, json_build("{s:o}", "model_stats", list));
+}
+
+void oip_all_statistics(const struct routes *routes, json_t *list)
+{
+    struct map_iterator it = {0};
+
+    while (map_next(&routes->endpoints, &it)) {
+        const struct endpoint *endpoint = it.value;
+        const struct route *route;
+
+        list_for_each(route, &endpoint->routes, link)
+            json_array_append_new(list, route_statistics(route));
+    }
 }
 
 static json_t *config_tensors(json_t *tensors)

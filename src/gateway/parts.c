@@ -78,7 +78,7 @@ void parts_start(struct parts *parts)
 {
     parts->whole->state = CALL_PARTED;
     parts->is_starting = true;
-    while (!parts->failure && parts->started < parts->count && parts->started - parts->answered < PARTS_AT_ONCE)
+    while (!parts->failure && parts->started < parts->count && parts->started - parts->answered < LIMIT_PREDICT_PARTS)
         start_one(parts);
     parts->is_starting = false;
     if (parts->failure)

@@ -3,7 +3,7 @@
  * order and on any replica, and the whole is answered when all parts are.
  *
  *     whole ──┬──▶ call of part 0 ──▶ answer
- *             ├──▶ call of part 1 …                  at most PARTS_AT_ONCE are queued or running
+ *             ├──▶ call of part 1 …                  at most LIMIT_PREDICT_PARTS are queued or running
  *             └──▶ …
  *
  * A codec's decode makes call->parts; call.c starts them. The first part that fails fails the whole, and the others
@@ -14,8 +14,6 @@
 #include <stdint.h>
 #include "gateway/call.h"
 #include "util/json.h"
-
-#define PARTS_AT_ONCE 16
 
 struct parts;
 

@@ -354,9 +354,9 @@ static void apply_endpoint(struct routes *routes, struct gateway *gateway, const
     set_string(&endpoint->project, json_get_string(wish, "project", NULL));
     set_string(&endpoint->model, json_get_string(wish, "model", NULL));
     set_string(&endpoint->sticky, json_get_string(wish, "sticky", NULL));
-    endpoint->timeout_ms = json_get_int(wish, "timeout_ms", 30000);
+    endpoint->timeout_ms = json_get_int(wish, "timeout_ms", LIMIT_PREDICT_TIMEOUT_MS);
     endpoint->body_limit = json_get_int(wish, "body_limit", LIMIT_PREDICT_BODY);
-    endpoint->queue = (size_t)json_get_int(wish, "queue", 256);
+    endpoint->queue = (size_t)json_get_int(wish, "queue", LIMIT_PREDICT_QUEUE);
     endpoint->is_public = json_get_bool(wish, "public", false);
     endpoint->rate = json_get_number(json_object_get(wish, "rate"), "per_second", 0);
     endpoint->burst = json_get_number(json_object_get(wish, "rate"), "burst", endpoint->rate > 1 ? endpoint->rate : 1);

@@ -25,8 +25,7 @@
 #define SO_PEERPIDFD 77
 #endif
 
-#define HELLO_TIMEOUT_NS (10 * NS_PER_SEC) /* for a stranger to say who it is */
-#define MAX_STRANGERS    256               /* connections that did not say hello */
+#define MAX_STRANGERS 256               /* connections that did not say hello */
 
 struct workers {
     struct gateway *gateway;
@@ -199,10 +198,10 @@ static void on_hang_timer(void *userdata)
         watch_for_hang(worker);
 }
 
-/* While it has requests: looks when the oldest should be over, and at least once a second. */
+/* While it has requests: looks when the oldest should be over, and at least every LIMIT_WORKER_CHECK_MS. */
 static void watch_for_hang(struct worker *worker)
 {
-    int64_t delay = NS_PER_SEC;
+    int64_t delay = LIMIT_WORKER_CHECK_MS * NS_PER_MS;
     int slot = ring_oldest(worker->ring);
 
     if (slot >= 0) {
@@ -354,7 +353,7 @@ static void add_worker(struct workers *workers, int socket)
     workers->n_strangers++;
     worker->on_socket = loop_add_fd(gateway->loop, socket, EPOLLIN, on_socket, worker);
     worker->on_death = loop_add_fd(gateway->loop, pidfd, EPOLLIN, on_death, worker);
-    worker->hello_timer = loop_add_timer(gateway->loop, HELLO_TIMEOUT_NS, on_hello_timeout, worker);
+    worker->hello_timer = loop_add_timer(gateway->loop, LIMIT_WORKER_HELLO_MS * NS_PER_MS, on_hello_timeout, worker);
 }
 
 static void on_connect(void *userdata, uint32_t events)

@@ -21,7 +21,6 @@
 #define INPUT_FIRST    4096        /* bytes of a connection's buffer at first */
 #define BODY_FIRST     (64 * KIB)  /* allocated for a body at first, whatever length was announced */
 #define ACCEPT_AT_ONCE 64
-#define LINGER_SECONDS 2           /* for the client to read a reply that comes before its body ended */
 
 struct listener {
     struct list link;
@@ -184,7 +183,7 @@ static void finish_reply(struct connection *connection)
         connection->phase = LINGER;
         if (!connection->tls)
             shutdown(connection->fd, SHUT_WR);
-        set_due(connection, LINGER_SECONDS);
+        set_due(connection, LIMIT_GATEWAY_LINGER_SECONDS);
     } else if (!connection->keep) {
         connection_close(connection);
         return;

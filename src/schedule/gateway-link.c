@@ -19,8 +19,6 @@
 #include "util/xalloc.h"
 
 #define CONNECT_INTERVAL (5 * NS_PER_MS)
-#define STEADY           (10 * NS_PER_SEC) /* who lived so long is started again at once */
-#define LAST_DELAY       NS_PER_SEC
 #define OUTPUT_LIMIT     (64 * MIB) /* requests not yet taken by the gateway */
 #define LOG_LIMIT        MIB        /* of its log; a longer one is put aside at the next start */
 #define LAST_WORDS       512        /* of its log, told when it ends */
@@ -322,7 +320,7 @@ static void process_ended(struct gateway_link *link)
     link->state = LINK_DOWN;
     disconnect(link);
     link->restarts++;
-    if (clock_monotonic_ns() - link->started_ns > STEADY)
+    if (clock_monotonic_ns() - link->started_ns > LIMIT_GATEWAY_STEADY_MS * NS_PER_MS)
         link->delay_ns = 0;
     start_later(link);
 }
@@ -451,8 +449,8 @@ static void start_now(void *userdata)
 
     link->timer = NULL;
     link->delay_ns = link->delay_ns ? 2 * link->delay_ns : 50 * NS_PER_MS;
-    if (link->delay_ns > LAST_DELAY)
-        link->delay_ns = LAST_DELAY;
+    if (link->delay_ns > LIMIT_GATEWAY_RETRY_MS * NS_PER_MS)
+        link->delay_ns = LIMIT_GATEWAY_RETRY_MS * NS_PER_MS;
     start_or_retry(link);
 }
 

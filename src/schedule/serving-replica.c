@@ -15,7 +15,6 @@
 #include "util/xalloc.h"
 
 #define PROGRAM_INSIDE "/slipway/slipway" /* our own program, as a replica sees it */
-#define STOP_GRACE_MS  5000 /* between SIGTERM and SIGKILL for a replica that has no request left */
 #define PACKAGES_KEPT  256  /* versions whose package was inspected by this process */
 #define INIT_ATTEMPTS  2    /* failures of init() before a new version counts as bad */
 
@@ -77,13 +76,13 @@ void replica_enter(struct replica *r, enum replica_state state, const char *reas
 /* Delays before the next replica of a version: 0, 1, 5, 15 s, then a minute. */
 static void note_failure(struct replica *r)
 {
-    static const int64_t delays[] = {0, NS_PER_SEC, 5 * NS_PER_SEC, 15 * NS_PER_SEC, 60 * NS_PER_SEC};
+    static const int64_t delays[] = LIMIT_REPLICA_RETRY_MS;
     struct backoff *backoff = serving_backoff(r->serving, r->endpoint, r->version);
     size_t i = (size_t)backoff->failures < ARRAY_SIZE(delays) ? (size_t)backoff->failures : ARRAY_SIZE(delays) - 1;
 
     backoff->failures++;
-    backoff->not_before_ns = clock_monotonic_ns() + delays[i];
-    serving_wake_in(r->serving, delays[i]);
+    backoff->not_before_ns = clock_monotonic_ns() + delays[i] * NS_PER_MS;
+    serving_wake_in(r->serving, delays[i] * NS_PER_MS);
 }
 
 void replica_failed(struct replica *r, const char *reason, const char *message)
@@ -312,7 +311,7 @@ static int launch(struct preparation *p, struct error *error)
         .params = "{}",
         .cpus = p->options.cpus,
         .memory = p->options.memory,
-        .grace_ms = STOP_GRACE_MS,
+        .grace_ms = LIMIT_REPLICA_GRACE_MS,
         .restart = true,
     };
     return engine_launch(serving->engine, &spec, error);
@@ -557,7 +556,7 @@ int replicas_load(struct serving *serving, struct error *error)
         if (state_is_final(&replica_states, r->state))
             continue;
         if (r->state == REPLICA_DRAINING)
-            r->drain_until_ns = clock_monotonic_ns() + STOP_GRACE_MS * NS_PER_MS;
+            r->drain_until_ns = clock_monotonic_ns() + LIMIT_REPLICA_GRACE_MS * NS_PER_MS;
         if (engine_attach(serving->engine, replica_key(r, key), directory, &why) == 0) {
             r->is_running = true;
             load_limits(r, directory);

@@ -7,8 +7,6 @@
 #include "util/clock.h"
 #include "util/limits.h"
 
-#define DRAIN_EXTRA (5 * NS_PER_SEC) /* patience with requests in flight beyond the endpoint's own time-out */
-
 bool replica_is_active(const struct replica *r)
 {
     return r->state == REPLICA_STARTING || r->state == REPLICA_WARMING || r->state == REPLICA_READY;
@@ -88,7 +86,7 @@ static struct replica *find_surplus(struct serving *s, const struct route *route
 
 void route_drain_surplus(struct serving *s, const struct route *route)
 {
-    int64_t patience_ns = route->timeout_ms * NS_PER_MS + DRAIN_EXTRA;
+    int64_t patience_ns = (route->timeout_ms + LIMIT_REPLICA_DRAIN_MS) * NS_PER_MS;
     struct census c = count(s, route);
 
     for (; c.outdated > 0 && c.current_ready + c.outdated > route->replicas; c.outdated--)

@@ -12,8 +12,6 @@
 #include "util/strvec.h"
 #include "util/xalloc.h"
 
-#define UNROUTED_PATIENCE (35 * NS_PER_SEC) /* with requests in flight of a version that is no longer served */
-
 static void reconcile(struct serving *s);
 
 /* -- when -- */
@@ -352,7 +350,7 @@ static void end_unwanted(struct serving *s, const struct desired *d)
         struct replica *r = it.value;
 
         if (replica_is_active(r) && !find_route(d, r))
-            replica_drain(r, UNROUTED_PATIENCE);
+            replica_drain(r, (LIMIT_PREDICT_TIMEOUT_MS + LIMIT_REPLICA_DRAIN_MS) * NS_PER_MS);
         if (r->state == REPLICA_DRAINING && !r->is_running && !r->is_preparing)
             replica_enter(r, REPLICA_STOPPED, "drained", NULL);
         if (r->state == REPLICA_DRAINING && now >= r->drain_until_ns)

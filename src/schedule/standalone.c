@@ -8,6 +8,7 @@
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/hash.h"
+#include "util/limits.h"
 #include "util/log.h"
 #include "util/loop.h"
 #include "util/proc.h"
@@ -107,11 +108,12 @@ static void on_up(void *userdata)
 {
     struct standalone *s = userdata;
     const json_t *m = s->model;
-    json_t *endpoint = json_build(
-        "{s:s, s:s, s:s, s:I, s:I, s:b, s:[o]}", "name", json_get_string(m, "name", "model"), "project",
-        json_get_string(m, "project", "default"), "model", json_get_string(m, "model", ""), "timeout_ms",
-        (json_int_t)json_get_int(m, "timeout_ms", 30000), "queue", (json_int_t)json_get_int(m, "queue", 256), "public",
-        s->options->is_public, "routes", route_of(s));
+    json_t *endpoint = json_build("{s:s, s:s, s:s, s:I, s:I, s:b, s:[o]}", "name", json_get_string(m, "name", "model"),
+                                  "project", json_get_string(m, "project", "default"), "model",
+                                  json_get_string(m, "model", ""), "timeout_ms",
+                                  (json_int_t)json_get_int(m, "timeout_ms", LIMIT_PREDICT_TIMEOUT_MS), "queue",
+                                  (json_int_t)json_get_int(m, "queue", LIMIT_PREDICT_QUEUE), "public",
+                                  s->options->is_public, "routes", route_of(s));
 
     gateway_link_call(s->link, json_build("{s:s, s:[o]}", "op", "configure", "endpoints", endpoint), on_configured, s);
 }

@@ -110,3 +110,25 @@
 #define LIMIT_QUOTA_WINDOW_MIN_MS 1000 /* milliseconds: the shortest window of a quota */
 #define LIMIT_QUOTA_WINDOW_MAX_MS 31622400000 /* milliseconds: the longest, 366 days */
 #define LIMIT_PREDICT_INSTANCES   10000 /* instances of one request to a model that takes text */
+
+/* -- serving: times and defaults -- */
+#define LIMIT_PREDICT_TIMEOUT_MS     30000 /* milliseconds: deadline of a request, unless the endpoint has another */
+#define LIMIT_PREDICT_QUEUE          256 /* requests that may wait, unless the endpoint has another number */
+#define LIMIT_PREDICT_REPLICAS       1 /* processes of a version, unless the endpoint has another number */
+#define LIMIT_PREDICT_PARTS          16 /* instances of a request for text that run or wait at a time */
+#define LIMIT_GATEWAY_CONNECTIONS    10000 /* open connections on the serving port */
+#define LIMIT_GATEWAY_LINGER_SECONDS 2 /* for a client to read a refusal before its body ended */
+#define LIMIT_GATEWAY_GRACE_MS       30000 /* milliseconds for requests in flight when the gateway ends */
+#define LIMIT_GATEWAY_STEADY_MS      10000 /* milliseconds: who lived so long is started again at once */
+#define LIMIT_GATEWAY_RETRY_MS       1000 /* milliseconds: longest pause before that; they double from 50 */
+#define LIMIT_TOKEN_TTL_MS           60000 /* milliseconds that a good token is remembered at most */
+#define LIMIT_TOKEN_NEGATIVE_MS      5000 /* milliseconds that a bad token is refused without asking */
+#define LIMIT_INTROSPECTION_MS       5000 /* milliseconds for the introspection server to answer; then 503 */
+#define LIMIT_INTROSPECTIONS         1000 /* questions to it at a time; beyond: 503 */
+#define LIMIT_WORKER_HELLO_MS        10000 /* milliseconds for who connects as a worker to say who it is */
+#define LIMIT_WORKER_AHEAD_MS        1 /* milliseconds of work that a quick replica is given ahead */
+#define LIMIT_WORKER_CHECK_MS        1000 /* milliseconds between two looks whether a replica hangs */
+#define LIMIT_REPLICA_DRAIN_MS       5000 /* milliseconds of patience beyond the endpoint's deadline */
+#define LIMIT_REPLICA_GRACE_MS       5000 /* milliseconds between SIGTERM and SIGKILL for a replica */
+#define LIMIT_REPLICA_RETRY_MS       {0, 1000, 5000, 15000, 60000} /* before a replica starts again */
+#define LIMIT_SWITCH_WAIT_MS         5000 /* milliseconds that a rollback waits for its routes to be in force */

@@ -194,3 +194,42 @@ def test_triton_statistics_and_repository(client):
     assert stats[0]["version"] == "7" and stats[0]["inference_stats"]["success"]["count"] > 0
     index = client.get_model_repository_index(headers=auth())
     assert {(m["name"], m["version"], m["state"]) for m in index} == {("double", "7", "READY"), ("text", "1", "READY")}
+
+
+def test_triton_statistics_of_all_models(client):
+    stats = client.get_inference_statistics()["model_stats"]
+    assert {(m["name"], m["version"]) for m in stats} == {("double", "7"), ("text", "1")}
+
+
+@pytest.mark.parametrize("call", ["load_model", "unload_model"])
+def test_triton_learns_that_models_are_deployed(client, call):
+    with pytest.raises(InferenceServerException) as caught:
+        getattr(client, call)("double")
+    assert "slipway endpoint deploy" in caught.value.message()
+    assert client.is_model_ready("double")
+
+
+def test_triton_learns_what_is_not_there(client):
+    for call in (client.get_trace_settings, client.get_log_settings, client.get_system_shared_memory_status):
+        with pytest.raises(InferenceServerException) as caught:
+            call()
+        assert "there is no /v2/" in caught.value.message()
+
+
+def test_triton_raw_bytes_of_a_text_model(client):
+    text = triton.InferInput("text", [2], "BYTES")
+    text.set_data_from_numpy(np.array([b"a", "grüße".encode()], object))
+    result = client.infer("words/echo", [text], headers=auth(), response_compression_algorithm="gzip")
+    assert [w.decode() if isinstance(w, bytes) else w for w in result.as_numpy("text").tolist()] == ["A", "GRÜSSE"]
+
+
+def test_triton_in_parallel():
+    with serving(TENSORS, "double") as g:
+        c = triton.InferenceServerClient(f"127.0.0.1:{g.port}", concurrency=4)
+        x = triton.InferInput("x", [1], "INT64")
+        x.set_data_from_numpy(np.array([21], np.int64))
+        replies = [c.async_infer("double", [x], headers=auth(), request_id=str(i)) for i in range(40)]
+        results = [r.get_result() for r in replies]
+        assert [r.get_response()["id"] for r in results] == [str(i) for i in range(40)]
+        assert all(r.as_numpy("x").tolist() == [42] for r in results)
+        c.close()
