@@ -43,6 +43,8 @@ static const struct schema_field options_fields[] = {
     {"rate_per_second", SCHEMA_NUMBER, .min = 0, .max = 1e6,
      .doc = "requests of one token; beyond: 429. 0: no limit. Public endpoints know no tokens and have none"},
     {"rate_burst", SCHEMA_NUMBER, .min = 0, .max = 1e6, .doc = "of them at once; 0: as many as in a second"},
+    {"cache", SCHEMA_INTEGER, .min = 0, .max = LIMIT_ANSWER_CACHE,
+     .doc = "bytes of answers that are remembered, if the package says that it is deterministic; 0: none"},
     {"batch_size", SCHEMA_INTEGER, .min = 0, .max = LIMIT_BATCH,
      .doc = "requests that one call of predict_batch() takes; 1: none together; 0: what the package says"},
     {"batch_delay_ms", SCHEMA_NUMBER, .min = 0, .max = LIMIT_BATCH_DELAY / 1000,
@@ -107,6 +109,13 @@ static const struct schema_field batch_fields[] = {
 };
 static const struct schema batch_schema = {"EndpointBatch", batch_fields, "how requests are handed over together"};
 
+static const struct schema_field cache_fields[] = {
+    {"size", SCHEMA_INTEGER, SCHEMA_REQUIRED, .doc = "bytes of answers that may be remembered; 0: none are"},
+    {"reason", SCHEMA_STRING, SCHEMA_NULLABLE, .doc = "why none are although the options wish it"},
+    {},
+};
+static const struct schema cache_schema = {"EndpointCache", cache_fields, "answers that are given again"};
+
 static const struct schema_field endpoint_fields[] = {
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED},
     {"project", SCHEMA_STRING, SCHEMA_REQUIRED},
@@ -122,6 +131,7 @@ static const struct schema_field endpoint_fields[] = {
     {"shadow", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &route_schema,
      .doc = "gets copies of requests; nobody sees its answers"},
     {"batch", SCHEMA_OBJECT, SCHEMA_REQUIRED, .object = &batch_schema, .doc = "of the live version"},
+    {"cache", SCHEMA_OBJECT, SCHEMA_REQUIRED, .object = &cache_schema, .doc = "of the live version"},
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema},
     {"scaling", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &scaling_schema,
      .doc = "what was decided last for the live version; null: nothing yet"},

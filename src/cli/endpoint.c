@@ -136,6 +136,19 @@ static char *replicas_text(const json_t *endpoint)
     return xasprintf("%d of %d ready", ready, total);
 }
 
+static char *cache_text(const json_t *endpoint)
+{
+    const json_t *cache = json_object_get(endpoint, "cache");
+    const char *reason = json_get_string(cache, "reason", NULL);
+    char text[FORMAT_SIZE];
+
+    if (reason)
+        return xasprintf("off: %s", reason);
+    if (json_get_int(cache, "size", 0) == 0)
+        return xstrdup("off");
+    return xstrdup(format_bytes((uint64_t)json_get_int(cache, "size", 0), text));
+}
+
 static char *batch_text(const json_t *endpoint)
 {
     const json_t *batch = json_object_get(endpoint, "batch");
@@ -194,6 +207,7 @@ static const struct table_column show_columns[] = {
     {"Queue", "options.queue", TABLE_NUMBER},
     {"Rate", .text = rate_text},
     {"Batches", .text = batch_text},
+    {"Cache", .text = cache_text},
     {"Public", "options.public"},
     {"Sticky", "options.sticky"},
     {"Created", "created_at", TABLE_TIME},
@@ -389,8 +403,8 @@ static int add_rate(const struct invocation *invocation, json_t *options, struct
 static int read_options(const struct invocation *invocation, json_t *options, struct error *error)
 {
     int64_t deadline = -1, batch_delay_us = -1;
-    const char *batch_delay = option_value(invocation, "batch-delay");
-    uint64_t memory = 0;
+    const char *batch_delay = option_value(invocation, "batch-delay"), *cache = option_value(invocation, "cache");
+    uint64_t memory = 0, cache_size = 0;
     double cpus = 0;
 
     if (add_replicas(invocation, options, error) < 0 || add_rate(invocation, options, error) < 0 ||
@@ -406,6 +420,10 @@ static int read_options(const struct invocation *invocation, json_t *options, st
         option_bytes(invocation, "memory", &memory, error) < 0 ||
         option_number(invocation, "cpus", 0, 4096, &cpus, error) < 0)
         return -1;
+    if (cache && parse_bytes(cache, &cache_size, error) < 0)
+        return error_wrap(error, "--cache");
+    if (cache)
+        json_set_int(options, "cache", (int64_t)cache_size);
     if (batch_delay && parse_duration_us(batch_delay, &batch_delay_us, error) < 0)
         return error_wrap(error, "--batch-delay");
     if (batch_delay)
@@ -606,6 +624,7 @@ static int endpoint_logs(struct invocation *invocation, struct error *error)
         {"concurrency", 0, "N", "requests at a time per replica (as the package says)"},                               \
         {"batch-size", 0, "N", "requests that one call of predict_batch() takes (as the package says)"},               \
         {"batch-delay", 0, "T", "how long a request may wait for more, as 2ms (as the package says)"},                 \
+        {"cache", 0, "BYTES", "answers to remember, if the package is deterministic; 0: none (0)"},                    \
         {"cpus", 0, "N", "cores of a replica (no limit)"}, {"memory", 0, "BYTES", "memory of a replica (no limit)"},   \
         {"rate", 0, "N/TIME", "requests of one token, e.g. 50/s; none: no limit (no limit)"},                          \
         {"burst", 0, "N", "of them at once (as many as in a second)"}, {"public", 0, NULL, "no token is needed"},      \

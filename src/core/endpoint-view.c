@@ -82,6 +82,16 @@ static json_t *batch_of(const json_t *options, const json_t *package)
     return batch;
 }
 
+/* Whether its answers are remembered: {"size","reason"}. */
+static json_t *cache_of(const json_t *options, const json_t *package)
+{
+    int64_t size = json_get_int(options, "cache", 0);
+    bool is_possible = json_get_bool(package, "deterministic", false);
+
+    return json_build("{s:I, s:s?}", "size", (json_int_t)(is_possible ? size : 0), "reason",
+                      size && !is_possible ? "its slipway.yaml does not say 'deterministic: true'" : NULL);
+}
+
 static json_t *json_or_null(struct db_rows *rows, int column, struct error *error)
 {
     return db_is_null(rows, column) ? json_null() : db_json(rows, column, error);
@@ -110,6 +120,7 @@ static json_t *read_endpoint(struct db_rows *rows, struct error *error)
     json_set_string(endpoint, "state",
                     state_of(db_text(rows, 5), json_object_get(endpoint, "live"), json_object_get(endpoint, "next"),
                              json_object_get(endpoint, "replicas"), json_object_get(endpoint, "scaling")));
+    json_object_set_new(endpoint, "cache", cache_of(json_object_get(endpoint, "options"), package));
     json_object_set_new(endpoint, "batch", batch_of(json_object_get(endpoint, "options"), package));
     json_set_time_ms(endpoint, "created_at", db_int(rows, 11));
     json_set_string(endpoint, "created_by", db_text(rows, 12));

@@ -152,6 +152,7 @@ static json_t *options_json(const struct endpoint_options *o)
         json_set_number(json, "rate_per_second", o->rate_per_second);
         json_set_number(json, "rate_burst", o->rate_burst);
     }
+    json_set_int(json, "cache", (int64_t)o->cache);
     json_set_int(json, "batch_size", o->batch_size);
     if (o->batch_delay_us >= 0)
         json_set_number(json, "batch_delay_ms", (double)o->batch_delay_us / 1000);
@@ -209,6 +210,7 @@ void endpoint_options_read(const json_t *json, struct endpoint_options *ret)
     snprintf(ret->sticky, sizeof(ret->sticky), "%s", json_get_string(json, "sticky", ""));
     ret->rate_per_second = json_get_number(json, "rate_per_second", 0);
     ret->rate_burst = json_get_number(json, "rate_burst", 0);
+    ret->cache = (uint64_t)json_get_int(json, "cache", 0);
     ret->batch_size = json_get_int(json, "batch_size", 0);
     ret->batch_delay_us = llround(json_get_number(json, "batch_delay_ms", -0.001) * 1000);
 }

@@ -56,6 +56,7 @@ struct endpoint_options {
     int64_t concurrency; /* 0: what the package says */
     char sticky[LIMIT_STICKY_HEADER + 1]; /* header whose equal values keep a version; "": none */
     double rate_per_second, rate_burst; /* requests of one token; 0: no limit; burst 0: as many as in a second */
+    uint64_t cache; /* bytes of answers that are remembered, of deterministic versions; 0: none */
     int64_t batch_size; /* requests that one call of predict_batch() takes; 0: what the package says */
     int64_t batch_delay_us; /* that they wait for each other; -1: what the package says */
 };
@@ -155,7 +156,7 @@ int replica_delete(struct db_tx *tx, const char *id, struct error *error);
 /* -- views -- */
 /* {"name","project","model","follow","options":{…},"state":"ready|starting|failed|draining","live":{"version",
  * "code_weights","share"}|null,"standby":…,"next":…,"canary":…,"shadow":…,
- * "batch":{"size","delay_ms","reason"},"replicas":[{"id","version","state","reason","message","since"}],
+ * "batch":{"size","delay_ms","reason"},"cache":{"size","reason"},"replicas":[{"id","version","state","reason","message","since"}],
  * "scaling":{"version","wished","decision":{…}|null,"cold_starts","cold_start_ms","cold_start_mean_ms"}|null,
  * "created_at","created_by"}; project NULL: any. A live version that may do without replicas and does is ready. */
 json_t *endpoint_describe(struct db_tx *tx, const char *project, const char *name, struct error *error);

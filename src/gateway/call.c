@@ -114,7 +114,8 @@ static char *printable(const char *body, size_t length)
     return utf8_repair(xstrndup(body, length < WIRE_TEXT ? length : WIRE_TEXT));
 }
 
-static void reply(struct call *call, const char *body, size_t length)
+/* False: the answer made no sense, which was the reply then. */
+static bool reply(struct call *call, const char *body, size_t length)
 {
     cleanup_error struct error error = ERROR_INIT;
     struct shadow_plan plan;
@@ -123,11 +124,56 @@ static void reply(struct call *call, const char *body, size_t length)
     if (call->codec->encode(call, body, length, &error) < 0) {
         shadow_discard(&plan);
         call_error(call, OUTCOME_MODEL_ERROR, &error);
-        return;
+        return false;
     }
     count(call, OUTCOME_OK);
     shadow_begin(call, &plan, body, length);
     call_free(call);
+    return true;
+}
+
+/* Replies, and remembers the answer if it was a good one. The worker may change it while it is copied, but not what
+ * is looked at, sent and remembered. */
+static void reply_and_remember(struct call *call, const char *body, size_t length)
+{
+    struct answers *answers = call->gateway->answers;
+    struct route *route = call->route;
+    struct digest key = call->key;
+    char *copy = xmalloc(length + 1);
+
+    memcpy(copy, body, length);
+    route_ref(route);
+    if (reply(call, copy, length) && !route->removed && route->endpoint->cache)
+        answers_put_take(answers, route->endpoint->cache, &route->answers, &key, steal_ptr(copy), length);
+    free(copy);
+    route_unref(route);
+}
+
+/* Gives an answer again that the model gave to an equal request, or notes what this one's is to be remembered by.
+ * True: it did, and the call is freed. */
+static bool reply_again(struct call *call, const char *body, size_t length)
+{
+    struct gateway *gateway = call->gateway;
+    struct route *route = call->route;
+    const char *answer;
+
+    if (call->encoded) {
+        body = call->encoded;
+        length = call->encoded_length;
+    }
+    if (!route->is_deterministic || !call->endpoint->cache || length > LIMIT_ANSWER_CACHE_ITEM)
+        return false;
+    answers_key(route->number, call->kind, body, length, &call->key);
+    answer = answers_get(gateway->answers, &call->key, &length);
+    if (!answer) {
+        call->is_keyed = true;
+        route->stats.cache_misses++;
+        return false;
+    }
+    route->stats.cache_hits++;
+    loop_request_add_header(call->request, "Slipway-Cache", "hit");
+    reply(call, answer, length);
+    return true;
 }
 
 void call_answer(struct call *call, uint32_t status, const char *body, size_t length, int64_t run_ns)
@@ -151,7 +197,10 @@ void call_answer(struct call *call, uint32_t status, const char *body, size_t le
         parts_answered(parts, part, body, length);
         return;
     }
-    reply(call, body, length);
+    if (call->is_keyed && length <= LIMIT_ANSWER_CACHE_ITEM)
+        reply_and_remember(call, body, length);
+    else
+        reply(call, body, length);
 }
 
 struct call *call_new_part(struct call *whole, const struct codec *codec, size_t number, char *text, size_t length)
@@ -319,6 +368,8 @@ void call_authorised(struct call *call)
         call_error(call, OUTCOME_INVALID, &error);
         return;
     }
+    if (!call->parts && reply_again(call, body, length))
+        return;
     call->gateway->auth_stats.reached_model++;
     if (call->parts)
         parts_start(call->parts);

@@ -14,6 +14,7 @@
 #include "gateway/route.h"
 #include "gateway/stats.h"
 #include "http/server-loop.h"
+#include "util/hash.h"
 #include "util/list.h"
 
 struct gateway;
@@ -45,6 +46,8 @@ struct call {
     int64_t arrived_ns, deadline_ns;
     int64_t retry_after_s; /* told with a refusal; 0: 1 */
     int64_t queued_ns; /* since when it waits for a replica; 0: it did not */
+    struct digest key; /* what its answer is remembered by */
+    bool is_keyed;     /* it is remembered */
     bool is_cold;      /* it waits for the first replica of a route that slept */
     char trace[24];
     bool has_trace;

@@ -170,6 +170,9 @@ static json_t *describe_route(const struct route *route, bool detail)
     json_object_set_new(value, "latency", describe_durations(&route->stats.latency, detail));
     json_object_set_new(value, "queue_time", describe_durations(&route->stats.queue, detail));
     json_object_set_new(value, "shadow", shadow_describe(route));
+    json_object_set_new(value, "cache",
+                        json_build("{s:I, s:I}", "hits", (json_int_t)route->stats.cache_hits, "misses",
+                                   (json_int_t)route->stats.cache_misses));
     json_object_set_new(value, "batches",
                         json_build("{s:I, s:I}", "count", (json_int_t)route->stats.batches, "requests",
                                    (json_int_t)route->stats.batched));
@@ -192,6 +195,14 @@ static json_t *describe_auth(const struct auth_stats *stats)
     return value;
 }
 
+static json_t *describe_cache(const struct answers_share *cache)
+{
+    if (!cache)
+        return json_null();
+    return json_build("{s:I, s:I, s:I}", "max", (json_int_t)cache->max, "size", (json_int_t)cache->size, "answers",
+                      (json_int_t)cache->count);
+}
+
 static int op_status(struct control *control, const json_t *request, json_t *reply, struct error *error)
 {
     struct gateway *gateway = control->gateway;
@@ -206,9 +217,10 @@ static int op_status(struct control *control, const json_t *request, json_t *rep
 
         list_for_each(route, &endpoint->routes, link)
             json_array_append_new(routes, describe_route(route, detail));
-        json_array_append_new(endpoints, json_build("{s:s, s:b, s:I, s:o}", "name", endpoint->name, "ready",
-                                                    endpoint_is_ready(endpoint), "requests",
-                                                    (json_int_t)endpoint->stats.requests, "routes", routes));
+        json_array_append_new(endpoints,
+                              json_build("{s:s, s:b, s:I, s:o, s:o}", "name", endpoint->name, "ready",
+                                         endpoint_is_ready(endpoint), "requests", (json_int_t)endpoint->stats.requests,
+                                         "cache", describe_cache(endpoint->cache), "routes", routes));
     }
     json_set_string(reply, "instance", gateway->instance);
     json_set_int(reply, "started_ms", gateway->started_ms);

@@ -21,6 +21,7 @@
  *      "model":"vision/digits",     also an address of the endpoint in /v2/models/{m}
  *      "timeout_ms":30000,          deadline of a request that names none; also the most it may name
  *      "queue":256,                 requests that may wait, per version; beyond: 503 with Retry-After
+ *      "cache":0,                   bytes of answers that are remembered, of deterministic routes; optional
  *      "public":false,              true: no token is looked at
  *      "body_limit":67108864,       bytes; optional
  *      "sticky":"X-User",           optional: requests with equal values of this header get the same version, also
@@ -40,6 +41,7 @@
  *         "batch":{"size":32,       optional: text requests that wait go out together, at most so many;
  *           "delay_us":2000},       so long they wait for more while a replica is idle (0). Has an effect
  *                                   only where the replicas say that they take batches
+ *         "deterministic":false,    optional; true: equal requests have equal answers
  *         "scale":{"queue_time_ms":50,"to_zero":false},   optional: its load is told (gateway/load.h); with to_zero it
  *                                   may have no replica, and counts as ready then
  *         "replicas":[{"id":"<32 hex>","key":"<secret>"}]}]}
@@ -63,13 +65,13 @@
  *        "requests":40,"ready":1,"busy":1.0,"idle_ms":0}
  *     ← {"event":"cold_start","endpoint":"digits","version":"7","ms":140,"waited":3}   its first replica is ready
  *
- * status: "instance" and "started_ms" (wall clock) of the gateway, whose counters begin at 0; per endpoint
- * {"name","routes":[{
- * "version","weight","ready":true,"queued":n,"running":n,"requests":n,"errors":n,"outcomes":{…},"latency":{"count",
- * "p50_ms","p99_ms"},"queue_time":{…},"batches":{"count":n,"requests":n},"shadow":null|{…},"replicas":[{"id","state",
- * "pid","running":n,"requests":n,"errors":n,"bad_answers":n}]}]}; "auth": the flows {"requests","no_token",
- * "bad_token","forbidden","cache_hits","introspections","introspection_failures","reached_model"}. With "detail":true
- * latency and queue_time have the "slots" of util/durations.h, too.
+ * status: "instance" and "started_ms" (wall clock) of the gateway, whose counters begin at 0; per endpoint {"name",
+ * "cache":null|{"max","size","answers"},"routes":[{"version","weight","ready":true,"queued":n,"running":n,"requests":n,
+ * "errors":n,"outcomes":{…},"latency":{"count","p50_ms","p99_ms"},"queue_time":{…},"cache":{"hits":n,"misses":n},
+ * "batches":{"count":n,"requests":n},"shadow":null|{…},"replicas":[{"id","state","pid","running":n,"requests":n,
+ * "errors":n,"bad_answers":n}]}]}; "auth": the flows {"requests","no_token","bad_token","forbidden","cache_hits",
+ * "introspections","introspection_failures","reached_model"}. With "detail":true latency and queue_time have the
+ * "slots" of util/durations.h, too.
  *
  * compare {"endpoint":"digits"} answers {"shadows":[{"version","shadow":{…},"samples":[…]}]}: answers of shadows that
  * differed from the live one's, with the request (shadow.h).

@@ -101,6 +101,7 @@ static void close_all(struct gateway *gateway)
     shadows_close(gateway);
     gateway->workers = workers_close(gateway->workers);
     gateway->auth = bearer_free(gateway->auth);
+    gateway->answers = answers_free(gateway->answers);
     routes_release(&gateway->routes);
     gateway->control = control_close(gateway->control);
     loop_free(gateway->loop);

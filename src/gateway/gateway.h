@@ -8,6 +8,7 @@
  *     surface.h, describe.c, bodies.c  the port as rows, and its OpenAPI document
  *     tensors.c, instances.c  their values               parts.c     one request that is several
  *     shadow.c    copies of requests, compared           difference.c  two answers
+ *     answers.c   answers that are given again
  *     control.c   the daemon's orders                    stats.c     counters
  *     load.c      how loaded each route is, for scaling
  *
@@ -51,6 +52,7 @@ struct gateway {
     struct auth_stats auth_stats;
     struct control *control;
     struct workers *workers;
+    struct answers *answers; /* NULL: nobody wished that answers be remembered */
     struct list copies;  /* requests that run on shadows: shadow.c */
     size_t copied_bytes; /* of all of them */
     char instance[ID_SIZE]; /* counters of another one begin at 0 */

@@ -47,6 +47,7 @@ static const struct schema_field route_fields[] = {
     {"concurrency", SCHEMA_INTEGER, .min = 0, .max = WIRE_SLOTS},
     {"scale", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &scale_schema},
     {"batch", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &batch_schema},
+    {"deterministic", SCHEMA_BOOLEAN},
     {"replicas", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &replica_schema,
      .max = LIMIT_REPLICAS},
     {},
@@ -66,6 +67,7 @@ static const struct schema_field endpoint_fields[] = {
     {"model", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 2 * LIMIT_NAME + 1},
     {"timeout_ms", SCHEMA_INTEGER, .min = 1, .max = 86400000},
     {"queue", SCHEMA_INTEGER, .min = 0, .max = 1000000},
+    {"cache", SCHEMA_INTEGER, .min = 0, .max = LIMIT_ANSWER_CACHE},
     {"public", SCHEMA_BOOLEAN},
     {"body_limit", SCHEMA_INTEGER, .min = 0, .max = LIMIT_PREDICT_BODY},
     {"sticky", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 100},
@@ -106,6 +108,7 @@ void endpoint_unref(struct endpoint *endpoint)
     free(endpoint->project);
     free(endpoint->model);
     free(endpoint->sticky);
+    answers_share_unref(endpoint->cache);
     free(endpoint);
 }
 
@@ -122,6 +125,7 @@ void route_unref(struct route *route)
     load_release(route);
     list_unlink(&route->link);
     loop_remove(route->batch_timer);
+    assert(list_is_empty(&route->answers));
     endpoint_unref(route->endpoint);
     free(route->version);
     free(route->code_weights);
@@ -264,7 +268,7 @@ static void apply_replica(struct route *route, const json_t *wish)
     replica->wished = true;
 }
 
-static struct route *route_new(struct endpoint *endpoint, const char *version)
+static struct route *route_new(struct endpoint *endpoint, const char *version, uint64_t number)
 {
     struct route *route = xnew0(struct route);
 
@@ -274,6 +278,8 @@ static struct route *route_new(struct endpoint *endpoint, const char *version)
     route->version = xstrdup(version);
     list_init(&route->replicas);
     call_queue_init(&route->queue);
+    route->number = number;
+    list_init(&route->answers);
     list_append(&endpoint->routes, &route->link);
     return route;
 }
@@ -291,7 +297,7 @@ static void apply_route(struct endpoint *endpoint, struct gateway *gateway, cons
             route = each;
     }
     if (!route)
-        route = route_new(endpoint, version);
+        route = route_new(endpoint, version, ++gateway->routes.numbers);
     route->removed = false;
     set_string(&route->code_weights, json_get_string(wish, "code_weights", NULL));
     set_string(&route->platform, json_get_string(wish, "platform", NULL));
@@ -300,6 +306,9 @@ static void apply_route(struct endpoint *endpoint, struct gateway *gateway, cons
     route->weight = json_get_bool(wish, "shadow", false) ? 0 : json_get_number(wish, "weight", 100);
     route->concurrency = (int)json_get_int(wish, "concurrency", 1);
     shadow_configure(gateway, route, wish);
+    route->is_deterministic = json_get_bool(wish, "deterministic", false);
+    if (!route->is_deterministic)
+        answers_forget(gateway->answers, &route->answers);
     route->batch_size = (uint32_t)json_get_int(json_object_get(wish, "batch"), "size", 1);
     route->batch_delay_ns = json_get_int(json_object_get(wish, "batch"), "delay_us", 0) * NS_PER_US;
 
@@ -336,9 +345,28 @@ static void retire_route(struct route *route, struct gateway *gateway)
         balance_wish_changed(gateway, replica);
     }
     shadow_end(gateway, route);
+    answers_forget(gateway->answers, &route->answers);
     balance_route_removed(gateway, route);
     route_unref(route);
     route_unref(route);
+}
+
+/* With less room than before it begins anew. */
+static void apply_cache(struct endpoint *endpoint, struct gateway *gateway, uint64_t max)
+{
+    struct route *route;
+
+    if (endpoint->cache && max < endpoint->cache->max) {
+        list_for_each(route, &endpoint->routes, link)
+            answers_forget(gateway->answers, &route->answers);
+        answers_share_unref(steal_ptr(endpoint->cache));
+    }
+    if (endpoint->cache)
+        endpoint->cache->max = max;
+    else if (max)
+        endpoint->cache = answers_share_new(max);
+    if (max && !gateway->answers)
+        gateway->answers = answers_new(gateway->loop, LIMIT_ANSWER_CACHE_ALL);
 }
 
 static void apply_endpoint(struct routes *routes, struct gateway *gateway, const json_t *wish)
@@ -360,6 +388,7 @@ static void apply_endpoint(struct routes *routes, struct gateway *gateway, const
     endpoint->is_public = json_get_bool(wish, "public", false);
     endpoint->rate = json_get_number(json_object_get(wish, "rate"), "per_second", 0);
     endpoint->burst = json_get_number(json_object_get(wish, "rate"), "burst", endpoint->rate > 1 ? endpoint->rate : 1);
+    apply_cache(endpoint, gateway, (uint64_t)json_get_int(wish, "cache", 0));
 
     list_for_each(route, &endpoint->routes, link)
         route->removed = true;

@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "gateway/answers.h"
 #include "gateway/load.h"
 #include "gateway/queue.h"
 #include "gateway/stats.h"
@@ -55,6 +56,9 @@ struct route {
     json_t *inputs, *outputs; /* signature; NULL: text in, text out */
     int concurrency;
     struct list replicas;
+    uint64_t number; /* no other route of this gateway has or had it */
+    bool is_deterministic; /* its answers may be remembered */
+    struct list answers; /* those that are: answers.h */
     struct call_queue queue;
     size_t n_running;
     uint32_t batch_size;   /* requests that one call of the model takes; 1: no batches */
@@ -73,6 +77,7 @@ struct endpoint {
     size_t queue;
     bool is_public;
     double rate, burst; /* requests of one token: a second, and at once; rate 0: no limit */
+    struct answers_share *cache; /* NULL: no answers are remembered */
     struct list routes;
     double weight_sum;
     uint64_t turn; /* spreads requests over the routes by weight */
@@ -81,6 +86,7 @@ struct endpoint {
 
 struct routes {
     struct map endpoints; /* by name; owned */
+    uint64_t numbers; /* of routes, used so far */
 };
 
 void routes_init(struct routes *routes);

@@ -102,6 +102,12 @@ static void add_queued(struct strbuf *text, const struct route *route, const cha
     strbuf_addf(text, "slipway_predict_queued{%s} %zu\n", labels, route->queue.count);
 }
 
+static void add_cache(struct strbuf *text, const struct route *route, const char *labels)
+{
+    strbuf_addf(text, "slipway_answer_cache_total{%s,result=\"hit\"} %lu\n", labels, route->stats.cache_hits);
+    strbuf_addf(text, "slipway_answer_cache_total{%s,result=\"miss\"} %lu\n", labels, route->stats.cache_misses);
+}
+
 static void add_batches(struct strbuf *text, const struct route *route, const char *labels)
 {
     strbuf_addf(text, "slipway_predict_batches_total{%s} %lu\n", labels, route->stats.batches);
@@ -181,6 +187,7 @@ static const struct {
     {"slipway_predict_seconds", "histogram", "from arrival to answer", add_latency},
     {"slipway_predict_queue_seconds", "histogram", "from arrival to a replica", add_queue_time},
     {"slipway_predict_run_seconds", "histogram", "in the model", add_run_time},
+    {"slipway_answer_cache_total", "counter", "requests whose answer was remembered, or could have been", add_cache},
     {"slipway_predict_batches_total", "counter", "batches that a replica got", add_batches},
     {"slipway_predict_batched_requests_total", "counter", "requests in these batches", add_batched},
     {"slipway_predict_queued", "gauge", "requests that wait", add_queued},
@@ -205,6 +212,14 @@ static void add_endpoints(const struct gateway *gateway, struct strbuf *text)
 
         strbuf_addf(text, "slipway_endpoint_requests_total{endpoint=\"%s\"} %lu\n", endpoint->name,
                     endpoint->stats.requests);
+    }
+    add_head(text, "slipway_answer_cache_bytes", "gauge", "answers that are remembered");
+    it = (struct map_iterator){0};
+    while (map_next(&gateway->routes.endpoints, &it)) {
+        const struct endpoint *endpoint = it.value;
+
+        strbuf_addf(text, "slipway_answer_cache_bytes{endpoint=\"%s\"} %lu\n", endpoint->name,
+                    endpoint->cache ? endpoint->cache->size : 0);
     }
     add_head(text, "slipway_endpoint_refused_total", "counter", "requests that no version saw");
     it = (struct map_iterator){0};

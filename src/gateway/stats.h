@@ -40,6 +40,7 @@ struct route_stats {
     struct duration_stats latency; /* arrival to answer */
     struct duration_stats queue;   /* arrival to submission */
     struct duration_stats run;     /* as the worker says; of a batch, for each of its requests */
+    uint64_t cache_hits, cache_misses; /* of requests whose answer could be remembered */
     uint64_t batches, batched;     /* calls of predict_batch(), and the requests in them */
 };
 

@@ -431,6 +431,8 @@ static json_t *route_json(struct serving *s, struct db_rows *rows, const struct 
         json_object_set_new(route, "scale",
                             json_build("{s:I, s:b}", "queue_time_ms", (json_int_t)options->scale_queue_time_ms,
                                        "to_zero", options->min_replicas == 0));
+    if (json_get_bool(package, "deterministic", false))
+        json_set_bool(route, "deterministic", true);
     if (endpoint_batch(options, package, &size, &delay_us))
         json_object_set_new(route, "batch",
                             json_build("{s:I, s:I}", "size", (json_int_t)size, "delay_us", (json_int_t)delay_us));
@@ -449,6 +451,8 @@ static json_t *endpoint_json(struct db_rows *rows, const struct endpoint_options
                                   (json_int_t)options->timeout_ms, "queue", (json_int_t)options->queue, "public",
                                   options->is_public, "sticky", *options->sticky ? options->sticky : NULL, "routes");
 
+    if (options->cache)
+        json_set_int(endpoint, "cache", (int64_t)options->cache);
     if (rate > 0)
         json_object_set_new(endpoint, "rate",
                             json_build("{s:f, s:f}", "per_second", rate, "burst",

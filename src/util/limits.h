@@ -85,8 +85,11 @@
 #define LIMIT_BATCH               64          /* requests that one call of predict_batch() takes */
 #define LIMIT_BATCH_DEFAULT       32          /* the same, where neither slipway.yaml nor the endpoint says it */
 #define LIMIT_BATCH_DELAY         1000000 /* microseconds that a request may wait for more to come into its batch */
-#define LIMIT_PRIORITY            10      /* Slipway-Priority: from -10 to 10 */
-#define LIMIT_TOKEN               4096        /* a bearer token as sent */
+#define LIMIT_ANSWER_CACHE        (256 * MIB) /* answers of a deterministic model that an endpoint remembers (--cache) */
+#define LIMIT_ANSWER_CACHE_ALL    (1 * GIB) /* the same, of all endpoints together */
+#define LIMIT_ANSWER_CACHE_ITEM   (1 * MIB) /* a request or an answer; longer ones are not remembered */
+#define LIMIT_PRIORITY            10 /* Slipway-Priority: from -10 to 10 */
+#define LIMIT_TOKEN               4096 /* a bearer token as sent */
 #define LIMIT_CONTROL_LINE        (16 * MIB) /* a message between daemon and gateway */
 #define LIMIT_SCALE_QUEUE_TIME_MS 50 /* milliseconds that requests may wait before a replica is added, by default */
 #define LIMIT_SCALE_DOWN_AFTER_MS 60000 /* milliseconds that one replica fewer would have done, by default */
