@@ -30,6 +30,8 @@ sys.path.insert(0, os.path.join(ROOT, "sdk", "python"))
 
 from slipway import Client  # noqa: E402
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
+
 
 def free_port():
     with socket.socket() as s:

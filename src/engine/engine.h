@@ -65,30 +65,31 @@ struct engine_spec {
                        * /usr /etc /opt and the like; not /root, /home, /var, /run, /srv, /mnt */
 
     double cpus;        /* cores; 0: no limit */
-    uint64_t memory;    /* bytes; 0: no limit */
-    uint64_t pids;      /* processes; 0: default 1024 */
-    const char *gpus;   /* "0,1": devices that were assigned; NULL: none visible */
-    bool network;       /* the host's network; otherwise loopback only */
-    const char *group;  /* file name; without the host's network, nodes of the same group share one loopback;
+    double part; /* of its right to processors when they are short, until weigh(); 0: all. In containers only */
+    uint64_t memory; /* bytes; 0: no limit */
+    uint64_t pids; /* processes; 0: default 1024 */
+    const char *gpus; /* "0,1": devices that were assigned; NULL: none visible */
+    bool network; /* the host's network; otherwise loopback only */
+    const char *group; /* file name; without the host's network, nodes of the same group share one loopback;
                         * NULL: alone */
     int64_t timeout_ms; /* 0: none */
-    int64_t grace_ms;   /* between SIGTERM and SIGKILL */
-    bool restart;       /* replicas: start again when it ends, back-off 0, 1, 5, 15 s */
+    int64_t grace_ms; /* between SIGTERM and SIGKILL */
+    bool restart; /* replicas: start again when it ends, back-off 0, 1, 5, 15 s */
 };
 
 struct engine_capacity {
-    double cpus;     /* cores */
+    double cpus; /* cores */
     uint64_t memory; /* bytes */
     int gpus;
     uint64_t *gpu_memory; /* bytes, per device; owned by the engine */
-    const char *runtime;  /* "runc 1.1.5", "process", "fake" */
-    const char *note;     /* why this runtime was chosen and what is missing; NULL: nothing to say */
+    const char *runtime; /* "runc 1.1.5", "process", "fake" */
+    const char *note; /* why this runtime was chosen and what is missing; NULL: nothing to say */
 };
 
 enum engine_event {
     ENGINE_INTAKE, /* intake.jsonl grew */
     ENGINE_EXITED, /* exit.json is there */
-    ENGINE_LOST,   /* monitor and node are gone without an exit record */
+    ENGINE_LOST, /* monitor and node are gone without an exit record */
 };
 
 /* key is "<run>/<attempt>/<node>"; directory as launched. */
@@ -126,9 +127,9 @@ struct engine {
     const char *data_directory;
     engine_event_fn on_event;
     void *userdata;
-    void *state;    /* the driver's own */
+    void *state; /* the driver's own */
     char *fallback; /* why "auto" passed over the drivers before this one; NULL: it did not */
-    char *note;     /* capacity.note with that */
+    char *note; /* capacity.note with that */
 };
 
 /* "<run>/<attempt>/<node>"; to be freed by the caller. */

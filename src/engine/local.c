@@ -261,6 +261,8 @@ static int launch_in(struct engine *engine, const struct engine_spec *given, con
     spec.directory = directory;
     node = (struct oci_node){
         .name = name, .uid = choose_uid(local, name), .overlay = can_overlay(local, &spec), .network = network};
+    if (!cgroups_usable(local->cgroups, CGROUP_CPU))
+        spec.part = 0;
     if (spec.code)
         open_code(engine->data_directory, spec.code);
     config = oci_config(&local->host, &node, &spec, error);

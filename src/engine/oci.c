@@ -388,17 +388,26 @@ static json_t *build_namespaces(const struct oci_node *node, const struct engine
     return namespaces;
 }
 
+static json_t *build_processors(const struct engine_spec *spec)
+{
+    double shares = 1024 * (spec->cpus > 0 ? spec->cpus : 1) * (spec->part > 0 ? spec->part : 1);
+    json_t *cpu = json_build("{s:I}", "shares", (json_int_t)(shares < 2 ? 2 : shares));
+    double quota = spec->cpus * CPU_PERIOD_US;
+
+    if (spec->cpus > 0) {
+        json_set_int(cpu, "quota", (int64_t)(quota < 1000 ? 1000 : quota));
+        json_set_int(cpu, "period", CPU_PERIOD_US);
+    }
+    return cpu;
+}
+
 static json_t *build_resources(const struct oci_host *host, const struct engine_spec *spec)
 {
     json_t *resources = json_object(), *memory;
 
     json_object_set_new(resources, "pids", json_build("{s:I}", "limit", (json_int_t)(spec->pids ? spec->pids : 1024)));
-    if (spec->cpus > 0)
-        json_object_set_new(
-            resources, "cpu",
-            json_build("{s:I, s:i, s:I}", "quota",
-                       (json_int_t)(spec->cpus * CPU_PERIOD_US < 1000 ? 1000 : spec->cpus * CPU_PERIOD_US), "period",
-                       CPU_PERIOD_US, "shares", (json_int_t)(spec->cpus * 1024 < 2 ? 2 : spec->cpus * 1024)));
+    if (spec->cpus > 0 || spec->part > 0)
+        json_object_set_new(resources, "cpu", build_processors(spec));
     if (spec->memory) {
         memory = json_build("{s:I}", "limit", (json_int_t)spec->memory);
         if (host->swap)

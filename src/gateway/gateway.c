@@ -13,6 +13,7 @@
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/log.h"
+#include "util/slice.h"
 
 /* A worker that makes its eventfd blocking and fills it could hold up our write to it. The signal ends the
  * write with EINTR; ring.c then takes it for what it is. */
@@ -124,6 +125,7 @@ int gateway_run(const struct gateway_options *options, struct error *error)
     if (result == 0)
         result = drop_privileges(options->user, options->directory, error);
     if (result == 0) {
+        slice_short();
         start_watchdog();
         loop_run(gateway.loop);
         log_info("stopped", "requests", "answered");

@@ -16,6 +16,7 @@
 
 #define PROGRAM_INSIDE "/slipway/slipway" /* our own program, as a replica sees it */
 #define PACKAGES_KEPT  256  /* versions whose package was inspected by this process */
+#define STARTING_PART  0.1 /* of its right to processors, while it starts beside replicas that serve */
 #define INIT_ATTEMPTS  2    /* failures of init() before a new version counts as bad */
 
 struct replica *replica_new(struct serving *serving, const char *id)
@@ -273,6 +274,20 @@ static void fill_command(const struct preparation *p, struct strvec *argv)
     }
 }
 
+/* Others serve the endpoint: nobody waits for this one. */
+static bool is_served(const struct replica *r)
+{
+    struct map_iterator it = {0};
+
+    while (map_next(&r->serving->replicas, &it)) {
+        const struct replica *other = it.value;
+
+        if (other->endpoint == r->endpoint && other->state == REPLICA_READY)
+            return true;
+    }
+    return false;
+}
+
 static int launch(struct preparation *p, struct error *error)
 {
     cleanup_strvec struct strvec argv = STRVEC_INIT;
@@ -310,6 +325,7 @@ static int launch(struct preparation *p, struct error *error)
         .n_mounts = n,
         .params = "{}",
         .cpus = p->options.cpus,
+        .part = is_served(p->replica) ? STARTING_PART : 0,
         .memory = p->options.memory,
         .grace_ms = LIMIT_REPLICA_GRACE_MS,
         .restart = true,
@@ -453,6 +469,16 @@ static void on_failed(struct replica *r, const char *message, bool killed)
         replica_failed(r, "unresponsive", message);
 }
 
+/* From now on requests wait for it. */
+static void weigh_fully(struct replica *r)
+{
+    cleanup_error struct error error = ERROR_INIT;
+    char key[REPLICA_KEY_SIZE];
+
+    if (engine_weigh(r->serving->engine, replica_key(r, key), 1, &error) < 0 && error.code != ERROR_UNSUPPORTED)
+        log_warning("cannot raise the weight of a replica", "replica", r->id, "error", error.message);
+}
+
 void replica_on_gateway(struct replica *r, const char *state, const char *message, bool killed)
 {
     struct backoff *backoff;
@@ -472,8 +498,10 @@ void replica_on_gateway(struct replica *r, const char *state, const char *messag
         r->is_connected = r->was_ready = true;
         backoff = serving_backoff(r->serving, r->endpoint, r->version);
         backoff->failures = 0;
-        if (r->state != REPLICA_DRAINING)
+        if (r->state != REPLICA_DRAINING) {
+            weigh_fully(r);
             replica_enter(r, REPLICA_READY, "initialised", NULL);
+        }
     } else if (strcmp(state, "failed") == 0) {
         on_failed(r, message, killed);
     } else if (strcmp(state, "gone") == 0) {

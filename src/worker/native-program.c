@@ -4,6 +4,7 @@
 #include "format/frame.h"
 #include "format/wire.h"
 #include "util/json.h"
+#include "util/slice.h"
 #include "util/strbuf.h"
 #include "worker/native-program.h"
 #include "worker/native.h"
@@ -286,6 +287,7 @@ static int serve(struct slipway_worker *worker, const char *runtime, const char 
         return -1;
     }
     program.model = model;
+    slice_short(); /* the loading is over, requests come */
     slipway_worker_ready(worker, WIRE_CAN_PREDICT | WIRE_CAN_TENSORS);
     slipway_worker_run(worker, answer, &program);
     strbuf_release(&program.frame);

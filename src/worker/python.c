@@ -8,6 +8,7 @@
  */
 #include <dlfcn.h>
 #include <string.h>
+#include "util/slice.h"
 #include "worker/private.h"
 
 typedef struct object PyObject;
@@ -344,6 +345,7 @@ int slipway_worker_run_python(struct slipway_worker *worker, PyObject *predict, 
 
     if (find_functions(worker, &model.python) < 0)
         return -1;
+    slice_short(); /* the loading is over, requests come */
     worker->before_sleep = model.python.PyEval_SaveThread;
     worker->after_sleep = model.python.PyEval_RestoreThread;
     worker->check_signals = model.python.PyErr_CheckSignals;

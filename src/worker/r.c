@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "util/slice.h"
 #include "worker/private.h"
 
 static struct slipway_worker *worker;
@@ -27,6 +28,7 @@ void slipway_r_hello(char **runtime, int *ret_status)
 
 void slipway_r_ready(int *ret_status)
 {
+    slice_short(); /* the loading is over, requests come */
     *ret_status = slipway_worker_ready(worker, WIRE_CAN_PREDICT);
 }
 

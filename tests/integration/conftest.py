@@ -446,3 +446,11 @@ def cli(daemon, environment):
 def program(environment, tmp_path):
     """The program without a daemon: its data directory is empty."""
     return Cli(environment, tmp_path / "no-daemon")
+
+
+def shares_of(run_id):
+    """What the kernel gives a node: cpu.shares of version 1, cpu.weight of version 2."""
+    for file in (*pathlib.Path("/sys/fs/cgroup").glob(f"*/slipway/{run_id}-1-0/cpu.shares"),
+                 *pathlib.Path("/sys/fs/cgroup").glob(f"slipway/{run_id}-1-0/cpu.weight")):
+        return int(file.read_text())
+    pytest.skip("no control group of processors is seen here")

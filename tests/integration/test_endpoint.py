@@ -1,15 +1,18 @@
 """Endpoints: deploy, predict, roll back, and what happens when a process dies."""
 
+import ctypes
 import json
 import os
 import pathlib
+import platform
 import signal
 import socket
+import struct
 import threading
 import time
 
 import pytest
-from conftest import Client, processes_of, tree, wait_until
+from conftest import Client, processes_of, shares_of, tree, wait_until
 
 ECHO = """
 def init():
@@ -336,3 +339,41 @@ def test_rates_and_quotas_that_are_refused(cli, push, arguments, words):
     push("one")
     result = cli(*arguments, check=False)
     assert result.returncode == 2 and words in result.stderr, result.stderr
+
+
+# -- processors --
+
+
+def slice_of(pid):
+    """How long a turn of a process is, ns (sched_getattr); 0: its kernel does not say."""
+    attributes = ctypes.create_string_buffer(48)
+    numbers = {"x86_64": 315, "aarch64": 275}
+    assert ctypes.CDLL(None).syscall(numbers[platform.machine()], pid, attributes, 48, 0) == 0
+    return struct.unpack("IIQiIQQQ", attributes.raw)[5]
+
+
+def test_starting_replica_gives_way(cli, push, client):
+    """Beside one that serves it has a tenth of its right to processors, until requests wait for it."""
+    push("one")
+    push("two", ECHO.replace("def init():", "def init():\n    import time\n    time.sleep(4)"))
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+
+    def replicas():
+        return {r["version"]: r for r in client.get("/api/v1/endpoints/echo")["replicas"]}
+
+    first = replicas()[1]["id"]
+    whole = shares_of(first)
+    cli("endpoint", "deploy", "echo", "2", "--no-wait")
+    wait_until(lambda: 2 in replicas() and replicas()[2]["state"] == "warming", what="the second to load")
+    second = replicas()[2]["id"]
+    assert shares_of(second) == (102 if whole == 1024 else 1 + 100 * 9999 // 262142)
+    wait_until(lambda: replicas()[2]["state"] == "ready", what="the second to be ready")
+    assert shares_of(second) == shares_of(first) == whole
+
+
+def test_who_answers_asks_for_short_turns(cli, push, client):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    new = tuple(int(part) for part in platform.release().split("-")[0].split(".")[:2]) >= (6, 12)
+    for pid in (gateway(client)["gateway"]["pid"], live_pid(client)):
+        assert slice_of(pid) == (100000 if new else 0)

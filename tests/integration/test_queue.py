@@ -2,11 +2,10 @@
 
 import json
 import os
-import pathlib
 import subprocess
 
 import pytest
-from conftest import Cli, wait_until
+from conftest import Cli, shares_of, wait_until
 from test_runs import FINAL, ended, log_of, shell
 
 # Two devices of 1 and 2 GiB, as the driver's library would describe them.
@@ -227,14 +226,6 @@ def test_devices_with_enough_memory(gpu_daemon):
 
 
 # -- long runs --
-
-
-def shares_of(run_id):
-    """What the kernel gives a node: cpu.shares of version 1, cpu.weight of version 2."""
-    for file in (*pathlib.Path("/sys/fs/cgroup").glob(f"*/slipway/{run_id}-1-0/cpu.shares"),
-                 *pathlib.Path("/sys/fs/cgroup").glob(f"slipway/{run_id}-1-0/cpu.weight")):
-        return int(file.read_text())
-    pytest.skip("no control group of processors is seen here")
 
 
 def test_long_run_gives_way(make_daemon):
