@@ -10,7 +10,7 @@ a Unix socket into a buffer that waits for them, which is the least a client can
 that is in memory already. Beside it stands the same with every byte used once (a sum), where each needs what memory
 needs.
 
-About 2 minutes; 4 GiB of memory.
+About a minute; 4 GiB of memory.
 
 usage: dataset.py [--quick]
 """

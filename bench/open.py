@@ -6,7 +6,7 @@ First 10,000 requests a second; then 5,000, undisturbed and while a version is d
 turns: each deployment starts a container, waits for its model, moves the route and drains the version before.
 Then with a rollback every half second, which must lose no request either.
 
-About 3 minutes.
+About 2 minutes.
 
 usage: open.py [--quick]
 """

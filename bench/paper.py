@@ -3,7 +3,7 @@
 tokens' time to live. Each point must lie in the interval that queueing theory predicts, all of a figure together
 with a confidence of 0.95. The page with both figures is build/bench/paper.html.
 
-About 3 minutes.
+About 2 minutes.
 
 usage: paper.py [--quick]
 """
@@ -17,7 +17,7 @@ from common import QUICK, ROOT, SLIPWAY, Daemon, Report, say, serve_echo
 
 POINTS = ["--bad-tokens", "0,0.5,1", "--ttls", "1,3"] if QUICK else []
 SHORT = {"Figure 5": "reach the model, bad tokens", "Figure 6": "token requests, TTL in s"}
-SECONDS = 3 if QUICK else 8
+SECONDS = 3 if QUICK else 6
 
 
 def main():

@@ -4,7 +4,7 @@ of parallel workers, which knows no tokens. 32 connections, wrk on the same proc
 the ratio is the median of the rounds'. Processor time per request stands beside, because it does not depend on
 what else the machine does. One row compares the count of `slipway bench` with wrk's.
 
-About 3 minutes, and one to install the peers.
+About 2 minutes, and one to install the peers.
 
 usage: serving.py [--quick]
 """
@@ -25,7 +25,7 @@ from common import QUICK, ROOT, SLIPWAY, Report, cpu_seconds, free_port, peer_py
 sys.path.insert(0, os.path.join(ROOT, "tests", "conformance"))
 from gateway import serving  # noqa: E402
 
-ROUNDS, SECONDS, CONNECTIONS = (2, 2, 32) if QUICK else (5, 4, 32)
+ROUNDS, SECONDS, CONNECTIONS = (2, 2, 32) if QUICK else (5, 3, 32)
 BODY = "[1,2,3,4,5,6,7,8]"
 TEXT = (BODY, "text/plain")
 ITEM = (json.dumps({"text": BODY}), "application/json")
