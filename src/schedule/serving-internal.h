@@ -131,9 +131,10 @@ struct scaling_route {
     const char *name, *project;
     bool waits;     /* has to show that it works before it serves: its number stays as it is */
     bool is_trial;  /* gets a share of the requests to be judged by: keeps one replica */
+    bool is_standby; /* for a rollback: keeps one while the live version has any, unless it has none already */
     int64_t number; /* of the version */
     int64_t stored; /* as the database has it; -1: nothing was decided yet */
-    int64_t live;   /* replicas that the live version is to have; 0: there is none */
+    int64_t live;   /* replicas that the live version is to have; -1: nothing was decided yet, or there is none */
 };
 struct map scaling_map(void);
 /* As last decided, within what the options permit; those of options that do not scale are what they say. */

@@ -19,6 +19,7 @@ struct scaler {
     struct scale_view view;
     int64_t calm_since_ns, idle_since_ns; /* 0: it is not */
     bool waits;                           /* being deployed: not yet scaled */
+    bool is_standby;
     bool is_seen;                         /* in the present reconciliation */
 };
 
@@ -84,6 +85,18 @@ static struct scaler *find(struct serving *s, const char *name, int64_t number)
     return map_get(&s->scalers, key);
 }
 
+/* A standby has no requests, which says nothing of the live version that it becomes. */
+static void set_standby(struct scaler *scaler, bool is_standby)
+{
+    int64_t now = clock_monotonic_ns();
+
+    if (scaler->is_standby && !is_standby) {
+        scaler->calm_since_ns = scaler->calm_since_ns ? now : 0;
+        scaler->idle_since_ns = scaler->idle_since_ns ? now : 0;
+    }
+    scaler->is_standby = is_standby;
+}
+
 int64_t scaling_wished(struct serving *s, const struct scaling_route *route, const struct endpoint_options *options)
 {
     struct scaler *scaler;
@@ -95,7 +108,9 @@ int64_t scaling_wished(struct serving *s, const struct scaling_route *route, con
         scaler = scaler_new(s, route); /* perhaps in place of an endpoint of the same name that is gone */
     scaler->is_seen = true;
     scaler->waits = route->waits;
-    scaler->rule = rule_of(options, route->waits || route->is_trial);
+    set_standby(scaler, route->is_standby);
+    scaler->rule = rule_of(options, route->waits || route->is_trial ||
+                                        (route->is_standby && route->live != 0 && scaler->view.wished > 0));
     if (scaler->view.wished < 0) /* new: as many as serve now, and one to show that it works */
         scaler->view.wished = clamp(&scaler->rule, route->live > 1 ? route->live : 1);
     return clamp(&scaler->rule, scaler->view.wished);

@@ -152,7 +152,7 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
     if (db_begin_read(s->store->db, &tx, error) < 0 ||
         db_query(&tx, &rows, error,
                  "SELECT r.endpoint, r.version, r.role, e.options, e.name, e.project, v.number, ifnull(c.wished, -1), "
-                 "(SELECT ifnull(max(l.wished), 0) FROM endpoint_scaling l JOIN endpoint_routes o "
+                 "(SELECT ifnull(max(l.wished), -1) FROM endpoint_scaling l JOIN endpoint_routes o "
                  "ON o.endpoint = l.endpoint AND o.version = l.version AND o.role = 'live' WHERE l.endpoint = e.id), "
                  "r.role IN ('next', 'canary', 'shadow') AND EXISTS (SELECT 1 FROM deployments d "
                  "WHERE d.endpoint = r.endpoint AND d.version = v.number AND d.state = 'pending' "
@@ -194,6 +194,7 @@ static int load_desired(struct serving *s, struct desired *d, struct error *erro
                                                                  .project = db_text(&rows, 5),
                                                                  .waits = route->waits || strcmp(role, "next") == 0,
                                                                  .is_trial = strcmp(role, "canary") == 0,
+                                                                 .is_standby = strcmp(role, "standby") == 0,
                                                                  .number = db_int(&rows, 6),
                                                                  .stored = db_int(&rows, 7),
                                                                  .live = db_int(&rows, 8)},

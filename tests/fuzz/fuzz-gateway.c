@@ -16,7 +16,8 @@ struct fixture {
 
 static const char configuration[] =
     "{\"op\":\"configure\",\"endpoints\":[{\"name\":\"digits\",\"model\":\"vision/digits\",\"public\":true,"
-    "\"routes\":[{\"version\":\"7\",\"code_weights\":\"3.5\",\"replicas\":[]},{\"version\":\"8\",\"weight\":0,"
+    "\"routes\":[{\"version\":\"7\",\"code_weights\":\"3.5\",\"scale\":{\"queue_time_ms\":1,\"to_zero\":true},"
+    "\"replicas\":[]},{\"version\":\"8\",\"weight\":0,"
     "\"replicas\":[{\"id\":\"0123456789abcdef0123456789abcdef\",\"key\":\"k\"}]}]},"
     "{\"name\":\"private\",\"sticky\":\"X\",\"routes\":[{\"version\":\"1\",\"replicas\":[]},{\"version\":\"2\","
     "\"shadow\":true,\"sample\":0.5,\"tolerance\":0.1,\"against\":\"1\",\"replicas\":[]}]}]}\n";

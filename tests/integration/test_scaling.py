@@ -248,6 +248,30 @@ def test_a_deployment_comes_at_the_size_of_the_present_one(cli, push, ask):
     assert not load.bad
 
 
+def test_the_standby_is_there_while_the_live_version_is(cli, client, push, ask):
+    push()
+    push(SLOW + "\n# another\n")
+    cli("endpoint", "create", "slow", "test/slow@1", "--public", "--replicas", "0..1", "--idle", "700ms", "--queue", "1000")
+
+    def standby():
+        shown = show(cli)
+        return [r["state"] for r in shown["replicas"] if r["version"] == shown["standby"]["version"]]
+
+    with Load(ask, 2, "0.01") as load:
+        cli("endpoint", "deploy", "slow", "2")
+        time.sleep(1.5)  # longer than it may be idle
+        assert standby() == ["ready"]
+        cli("endpoint", "rollback", "slow")
+        time.sleep(0.3)
+        assert show(cli)["live"]["version"] == 1
+    assert not load.bad
+    assert not events(client, "cold_start")
+    wait_until(lambda: show(cli)["replicas"] == [], what="no replica of either")
+    assert ask("0").status == 200
+    wait_until(lambda: events(client, "cold_start"), what="the cold start's event")
+    assert standby() == []  # nobody asked for that one
+
+
 @pytest.mark.parametrize(
     "options, word",
     [
