@@ -196,9 +196,10 @@ static const struct schema_field deploy_fields[] = {
     {"canary", SCHEMA_NUMBER, SCHEMA_NULLABLE, .min = 0, .max = 100,
      .doc = "per cent of the requests that it gets once it is ready; absent: it becomes live"},
     {"shadow", SCHEMA_BOOLEAN, .doc = "it gets copies of requests once it is ready; its answers are only compared"},
-    {"sample", SCHEMA_NUMBER, .min = 0, .max = 1, .doc = "of a shadow: the part of the requests that is copied (1)"},
+    {"sample", SCHEMA_NUMBER, .min = 0, .max = 1,
+     .doc = "the part of the requests that is copied: of a shadow (1), of a canary that has nothing else to do (0)"},
     {"tolerance", SCHEMA_NUMBER, .min = 0, .max = 1e300,
-     .doc = "of a shadow: numbers agree within it, absolutely or in relation to the larger (0.000001)"},
+     .doc = "numbers of compared answers agree within it, absolutely or in relation to the larger (0.000001)"},
     {"promote_if", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_RULE,
      .doc = "jq rule over its statistics and the live version's (docs/SERVING.md): true makes it live"},
     {"abort_if", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_RULE,
@@ -410,7 +411,7 @@ static int reply_deployment(struct http_response *response, int status, struct d
  * processes, which check the rules. */
 static int read_trial(const json_t *body, const char **ret_kind, json_t **ret_options, struct error *error)
 {
-    static const char *const rules[] = {"promote_if", "abort_if", "after"};
+    static const char *const rules[] = {"promote_if", "abort_if", "after", "sample", "tolerance"};
     bool is_canary = json_is_number(json_object_get(body, "canary")), is_shadow = json_get_bool(body, "shadow", false);
     cleanup_json json_t *options = json_object();
 
@@ -425,14 +426,10 @@ static int read_trial(const json_t *body, const char **ret_kind, json_t **ret_op
             return error_set(error, ERROR_INVALID, "'%s' is of a canary or a shadow", rules[i]);
         json_object_set(options, rules[i], value);
     }
-    if (!is_shadow && (json_object_get(body, "sample") || json_object_get(body, "tolerance")))
-        return error_set(error, ERROR_INVALID, "'sample' and 'tolerance' are of a shadow");
     if (is_canary)
         json_set_number(options, "share", json_get_number(body, "canary", 0));
-    if (is_shadow) {
-        json_set_number(options, "sample", json_get_number(body, "sample", 1));
-        json_set_number(options, "tolerance", json_get_number(body, "tolerance", TOLERANCE));
-    }
+    json_set_number(options, "sample", json_get_number(body, "sample", is_shadow));
+    json_set_number(options, "tolerance", json_get_number(body, "tolerance", TOLERANCE));
     *ret_kind = is_canary ? "canary" : is_shadow ? "shadow" : NULL;
     if (*ret_kind && trial_check(*ret_kind, options, error) < 0)
         return -1;

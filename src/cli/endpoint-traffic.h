@@ -10,8 +10,8 @@ int traffic_read_options(const struct invocation *invocation, json_t *body, stru
 #define TRAFFIC_OPTIONS                                                                                                \
     {"canary", 0, "PERCENT", "give it a part of the requests, beside the live version"},                               \
         {"shadow", 0, NULL, "give it copies of requests, and compare its answers with the live version's"},            \
-        {"sample", 0, "PART", "part of the requests that a shadow gets, 0 to 1 (1)"},                                  \
-        {"tolerance", 0, "X", "numbers of a shadow's answer agree within it, absolutely or relatively (0.000001)"},    \
+        {"sample", 0, "PART", "part of the requests that is copied and compared, 0 to 1 (shadow: 1, canary: 0)"},      \
+        {"tolerance", 0, "X", "numbers of compared answers agree within it, absolutely or relatively (0.000001)"},     \
         {"promote-if", 0, "RULE", "jq rule that makes it live"},                                                       \
         {"abort-if", 0, "RULE", "jq rule that ends it (a canary: it fails 5 % more often than the live version)"},     \
         {"after", 0, "REQUESTS/T", "--promote-if waits for so many requests and so long (100/60s)"},                   \

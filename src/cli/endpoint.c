@@ -327,6 +327,10 @@ static int finish(struct invocation *invocation, int64_t id, struct error *error
     state = json_get_string(deployment, "state", "");
     live = live_text(endpoint);
     json_object_set(endpoint, "deployment", deployment);
+    if (strcmp(state, "aborted") == 0)
+        return error_set(
+            error, ERROR_CONFLICT, "version %lld was aborted%s%s", (long long)json_get_int(deployment, "version", 0),
+            json_get_string(deployment, "message", NULL) ? ": " : "", json_get_string(deployment, "message", ""));
     if (strcmp(state, "superseded") == 0)
         print_done(invocation, endpoint, "superseded by a newer deployment; %s serves %s", invocation->arguments[0],
                    live ? live : "nothing yet");

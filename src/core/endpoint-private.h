@@ -36,4 +36,3 @@ int endpoint_supersede(struct db_tx *tx, int64_t endpoint, struct error *error);
 /* Takes the version with this role ("canary", "shadow") out of the routes: it becomes the standby again if it was,
  * and the live version has all requests. The deployment's row is the caller's to close. */
 int endpoint_end_trial(struct db_tx *tx, int64_t endpoint, const char *role, struct error *error);
-bool endpoint_is_trial(const char *kind);

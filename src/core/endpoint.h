@@ -103,12 +103,15 @@ int endpoint_delete(struct db_tx *tx, int64_t id, struct error *error);
 
 /* -- versions beside the live one (endpoint-trial.c) -- */
 
-/* kind "canary": {"share":per cent,"promote_if","abort_if","after":{"requests","ms"}}; kind "shadow": {"sample":0 to 1,
- * "tolerance"} and the same rules. Loads the version; the live one keeps all requests until then. A canary supersedes
- * what is pending and the canary before it, a shadow the shadow before it. ERROR_CONFLICT without a live version,
- * or if the version is that. */
+/* kind "canary": {"share":per cent,"sample":0 to 1,"tolerance","promote_if","abort_if","after":{"requests","ms"}}; kind
+ * "shadow": the same without a share. Loads the version; the live one keeps all requests until then. A canary
+ * supersedes what is pending and the canary before it, a shadow the shadow before it. ERROR_CONFLICT without a live
+ * version, or if the version is that. */
 int endpoint_try(struct db_tx *tx, const char *project, const char *name, const struct model_version *version,
                  const char *kind, json_t *options, const char *actor, int64_t *ret_deployment, struct error *error);
+
+/* Whether the kind of a deployment, or a role, is one of the two. */
+bool endpoint_is_trial(const char *kind);
 
 struct endpoint_share {
     int64_t version; /* row */

@@ -115,7 +115,8 @@ static bool submit(struct worker *worker, struct call *call, uint32_t batch)
     call->worker = worker;
     call->route->n_running++;
     call->route->stats.batched += batch != 0;
-    duration_add(&call->route->stats.queue, now - call->arrived_ns);
+    if (call_counts(call))
+        duration_add(&call->route->stats.queue, now - call->arrived_ns);
     return true;
 }
 

@@ -30,7 +30,7 @@ static void call_free(struct call *call)
 
 static void count(struct call *call, enum outcome outcome)
 {
-    if (!call->route || call->whole)
+    if (!call->route || call->whole || !call_counts(call))
         return;
     call->route->stats.outcomes[outcome]++;
     duration_add(&call->route->stats.latency, clock_monotonic_ns() - call->arrived_ns);
@@ -178,7 +178,8 @@ static bool reply_again(struct call *call, const char *body, size_t length)
 
 void call_answer(struct call *call, uint32_t status, const char *body, size_t length, int64_t run_ns)
 {
-    duration_add(&call->route->stats.run, run_ns);
+    if (call_counts(call))
+        duration_add(&call->route->stats.run, run_ns);
     call->worker = NULL;
     if (status != WIRE_STATUS_OK) {
         cleanup_free char *message = printable(body, length);
@@ -320,6 +321,7 @@ struct call *call_copy(const struct call *call, struct route *route, const struc
     list_init(&copy->link);
     copy->gateway = call->gateway;
     copy->codec = codec;
+    copy->is_copy = true;
     copy->kind = call->kind;
     copy->endpoint = call->endpoint;
     endpoint_ref(copy->endpoint);

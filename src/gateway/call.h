@@ -43,6 +43,7 @@ struct call {
     struct call *whole;        /* of a part: the call that it is a part of; else NULL */
     size_t part;               /* its number there */
     struct loop_source *deadline;
+    bool is_copy;              /* for a shadow */
     int64_t arrived_ns, deadline_ns;
     int64_t retry_after_s; /* told with a refusal; 0: 1 */
     int64_t queued_ns; /* since when it waits for a replica; 0: it did not */
@@ -67,6 +68,12 @@ void call_start(struct gateway *gateway, struct loop_request *request, const str
 /* A call to another route of the endpoint that nobody waits for. What it asks (`encoded`, never NULL) and the codec's
  * state are the caller's to set before it is enqueued. */
 struct call *call_copy(const struct call *call, struct route *route, const struct codec *codec);
+/* Whether it counts in its route's figures: not the copies of a route that has requests of its own. */
+static inline bool call_counts(const struct call *call)
+{
+    return !call->is_copy || call->route->weight <= 0;
+}
+
 /* Continues after the token was looked at. */
 void call_authorised(struct call *call);
 /* A call for one text of `whole`, with its route and deadline; takes the text. */

@@ -32,7 +32,8 @@
  *         "weight":100,             share of the traffic, relative to the sum; 0: only by explicit version
  *         "shadow":false,           optional; true: no traffic by weight, whatever the weight says, but copies of
  *                                   requests (shadow.h); one of an endpoint's
- *         "sample":1,               of a shadow: the part of the requests that is copied
+ *         "sample":1,               of a shadow: the part of the requests that is copied; of another route (0)
+ *                                   the same, while it has nothing else to do
  *         "tolerance":0,            of a shadow: the difference of numbers that is none
  *         "against":"7",            of a shadow, optional: only requests that this version answered
  *         "platform":"python",      optional; as the metadata call shows it

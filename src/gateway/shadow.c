@@ -78,13 +78,16 @@ void shadows_close(struct gateway *gateway)
 
 void shadow_configure(struct gateway *gateway, struct route *route, const json_t *wish)
 {
-    if (!json_get_bool(wish, "shadow", false)) {
+    bool is_shadow = json_get_bool(wish, "shadow", false);
+    double sample = json_get_number(wish, "sample", is_shadow ? 1 : 0);
+
+    if (!is_shadow && sample <= 0) {
         shadow_end(gateway, route);
         return;
     }
     if (!route->shadow)
         route->shadow = xnew0(struct shadow);
-    route->shadow->sample = json_get_number(wish, "sample", 1);
+    route->shadow->sample = sample;
     route->shadow->tolerance = json_get_number(wish, "tolerance", 0);
     free(route->shadow->against);
     route->shadow->against = xstrdup_null(json_get_string(wish, "against", NULL));
@@ -98,13 +101,15 @@ static bool is_sampled(struct shadow *shadow)
     return (double)(++shadow->turn * UINT64_C(11400714819323198485) >> 11) * 0x1p-53 < shadow->sample;
 }
 
-static struct route *find_shadow(const struct call *call)
+/* The route that gets a copy of this request; NULL: none does. */
+static struct route *choose_shadow(const struct call *call)
 {
     struct route *route;
 
     list_for_each(route, &call->endpoint->routes, link) {
         if (route->shadow && route != call->route &&
-            (!route->shadow->against || strcmp(route->shadow->against, call->route->version) == 0))
+            (!route->shadow->against || strcmp(route->shadow->against, call->route->version) == 0) &&
+            is_sampled(route->shadow))
             return route;
     }
     return NULL;
@@ -119,6 +124,8 @@ static bool has_room(const struct gateway *gateway, struct route *route, size_t 
         why = SHADOW_DROP_LARGE;
     else if (!route_is_ready(route))
         why = SHADOW_DROP_UNREADY;
+    else if (route->weight > 0 && (route->queue.count || route->n_running))
+        why = SHADOW_DROP_FULL; /* its own requests come first */
     else if (route->queue.count >= LIMIT_SHADOW_QUEUE || gateway->copied_bytes + size > LIMIT_SHADOW_MEMORY)
         why = SHADOW_DROP_FULL;
     else
@@ -130,11 +137,11 @@ static bool has_room(const struct gateway *gateway, struct route *route, size_t 
 void shadow_plan(struct call *call, struct shadow_plan *ret)
 {
     const struct call *whole = call->whole ? call->whole : call;
-    struct route *route = whole->request && !whole->version && !call->parts ? find_shadow(call) : NULL;
+    struct route *route = whole->request && !whole->version && !call->parts ? choose_shadow(call) : NULL;
     const char *body;
 
     *ret = (struct shadow_plan){0};
-    if (!route || !is_sampled(route->shadow))
+    if (!route)
         return;
     if (call->encoded) {
         ret->length = call->encoded_length;

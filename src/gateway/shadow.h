@@ -6,8 +6,9 @@
  *
  * A copy is a call without a request: made after the live answer was chosen, bounded in number, size and memory
  * (LIMIT_SHADOW_*), dropped and counted where there is no room, and ended by the endpoint's time-out. It therefore
- * costs the live request nothing but the copying of its body. Whatever the shadow does, including nothing and
- * dying, is a figure here and never seen by a client.
+ * costs the live request nothing but the copying of its body. A version that has requests of its own can be given
+ * copies, too: only while it has nothing else to do, and they are no part of its other figures. Whatever the shadow
+ * does, including nothing and dying, is a figure here and never seen by a client.
  */
 #pragma once
 

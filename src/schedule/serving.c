@@ -506,7 +506,7 @@ static json_t *build_table(struct serving *s, struct error *error)
             json_array_append_new(endpoints, endpoint);
         }
         json_array_append_new(json_object_get(endpoint, "routes"), route_json(s, &rows, &options, package));
-        if (strcmp(db_text(&rows, 7), "shadow") == 0 && add_copies(&rows, last_route(endpoint), error) < 0)
+        if (endpoint_is_trial(db_text(&rows, 7)) && add_copies(&rows, last_route(endpoint), error) < 0)
             return NULL;
     }
     return r < 0 ? NULL : steal_ptr(endpoints);

@@ -258,6 +258,27 @@ def test_metrics(pair):
     assert 'slipway_shadow_largest_difference{endpoint="model",version="8"} 1' in text
 
 
+def test_copies_beside_requests_of_its_own(pair):
+    """A canary can be compared, too: while it is idle, and its figures remain those of its requests."""
+    def configure(weight):
+        pair.g.configure(pair.g.endpoint("model", [pair.g.route("7", [1], 100 - weight),
+                                                   pair.g.route("8", [2], weight, sample=1, against="7")]))
+
+    configure(10)
+    pair.start_shadow(BIAS="1", HANG="1")
+    answers = pair.ask(*["[1]"] * 50)
+    own = sum("2.0" in answer for answer in answers)
+    assert 4 <= own <= 6
+    shadow = pair.settled(50 - own)
+    assert shadow["disagreed"] == shadow["copies"] >= 1
+    route = next(r for r in pair.g.status("model")["routes"] if r["version"] == "8")
+    assert route["requests"] == route["latency"]["count"] == route["queue_time"]["count"] == own
+    # What runs on it, a copy or not, keeps further copies away.
+    before = pair.shadow()
+    pair.ask(*["hang"] * 3)
+    assert pair.shadow()["dropped"]["queue_full"] >= before["dropped"]["queue_full"] + 1
+
+
 def test_one_shadow_at_a_time(pair):
     g = pair.g
     reply = g.control.request("configure", endpoints=[g.endpoint("model", [

@@ -76,9 +76,10 @@ def is_shared(counter, **expected):
 
 
 def ready_pid(client, version):
-    routes = client.get("/api/v1/gateway")["endpoints"][0]["routes"]
-    replica = next(route for route in routes if route["version"] == version)["replicas"][0]
-    return replica["pid"] if replica["state"] == "ready" else None
+    """None while it is not ready, or the gateway is not there."""
+    for endpoint in client.get("/api/v1/gateway").get("endpoints", []):
+        replica = next(route for route in endpoint["routes"] if route["version"] == version)["replicas"][0]
+        return replica["pid"] if replica["state"] == "ready" else None
 
 
 def numbers(shown):
@@ -443,6 +444,27 @@ def test_a_rule_over_a_shadow(cli, two, push, ask, show):
     assert newest(show, "shadow")["state"] == "aborted"
 
 
+def test_a_rule_over_answers_of_a_canary_that_are_compared(cli, two, ask, show, statistics):
+    cli("endpoint", "deploy", "echo", "2", "--canary", "20", "--sample", "0.5", "--abort-if",
+        ".canary.disagreed >= 10 and .canary.disagreement > 0.5")
+    load(ask, until=lambda: show()["canary"] is None)
+    seen = newest(show, "canary")["decision"]["seen"]["canary"]
+    assert seen["disagreed"] >= 10 and seen["disagreement"] == 1 and seen["errors"] == 0
+
+
+def test_another_gateway_counts_anew(cli, two, client, ask, show, statistics):
+    cli("endpoint", "deploy", "echo", "2", "--canary", "50", "--promote-if", "true", "--after", "150/0s")
+    for _ in range(100):
+        ask()
+    os.kill(client.get("/api/v1/gateway")["gateway"]["pid"], signal.SIGKILL)
+    wait_until(lambda: client.get("/api/v1/gateway")["gateway"]["restarts"] == 1, what="the next gateway")
+    wait_until(lambda: ready_pid(client, "2") and ready_pid(client, "1"), what="its replicas")
+    time.sleep(1.5)
+    assert show()["canary"]["share"] == 50 and statistics("canary")["requests"] == 0
+    load(ask, until=lambda: show()["live"]["version"] == 2)
+    assert newest(show, "canary")["decision"]["seen"]["canary"]["requests"] >= 150
+
+
 def test_rules_go_on_after_the_daemon_was_killed(cli, two, daemon, ask, show):
     cli("endpoint", "deploy", "echo", "2", "--canary", "50", "--promote-if", ".canary.requests >= 60", "--after", "1/0s")
     before = newest(show, "canary")["id"]
@@ -465,7 +487,7 @@ def test_refusals_of_rules(cli, two, client):
         ({"version": "2", "canary": 10, "abort_if": ""}, "abort_if"),
         ({"version": "2", "canary": 10, "shadow": True}, "not both"),
         ({"version": "2", "promote_if": "true"}, "promote_if"),
-        ({"version": "2", "canary": 10, "sample": 0.5}, "sample"),
+        ({"version": "2", "sample": 0.5}, "sample"),
         ({"version": "2", "shadow": True, "sample": 2}, "sample"),
     ):
         reply = client.request("POST", deploy, body)
