@@ -84,8 +84,11 @@ static json_t *parameters_of(const struct surface *surface, bool versioned)
     }
     if (surface->naming != NAMING_NONE && !versioned)
         add_parameter(parameters, "query", "version", "string", "one of those that are loaded");
-    if (surface->codec && !surface->codec->local)
+    if (surface->codec && !surface->codec->local) {
         add_parameter(parameters, "header", "Slipway-Timeout-Ms", "integer", "a shorter deadline than the endpoint's");
+        add_parameter(parameters, "header", "Slipway-Priority", "integer",
+                      "-10 to 10 (0): who is served first where requests wait");
+    }
     return parameters;
 }
 

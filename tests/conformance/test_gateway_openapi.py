@@ -190,7 +190,8 @@ def requests(draw, document):
     query, headers = {}, {}
     for p in operation["parameters"]:
         values = {"name": NAMES, "endpoint": NAMES, "Slipway-Endpoint": st.sampled_from(["text", "tensors", "none"]),
-                  "version": VERSIONS, "Slipway-Timeout-Ms": st.sampled_from(["100", "0", "-1", "x", "99999999999999999999"])}
+                  "version": VERSIONS, "Slipway-Timeout-Ms": st.sampled_from(["100", "0", "-1", "x", "99999999999999999999"]),
+                  "Slipway-Priority": st.sampled_from(["10", "0", "-10", "11", "x", ""])}
         if p["in"] == "path":
             path = path.replace("{%s}" % p["name"], urllib.parse.quote(draw(values[p["name"]]), safe=""))
         elif draw(st.integers(0, 3)) == 0:
