@@ -601,7 +601,9 @@ static int open_view(struct monitor *monitor, struct error *error)
     monitor->metrics = metrics_new(fd, monitor->intake);
     if (weights_open(from, to, monitor->intake, &monitor->weights, error) < 0)
         return -1;
-    watch_view(monitor);
+    /* A replica reports neither metrics nor weights, and the kernel has few inotify instances: 128 of a user. */
+    if (!monitor->spec->restart)
+        watch_view(monitor);
     return 0;
 }
 
