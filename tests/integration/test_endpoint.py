@@ -341,6 +341,22 @@ def test_rates_and_quotas_that_are_refused(cli, push, arguments, words):
     assert result.returncode == 2 and words in result.stderr, result.stderr
 
 
+def test_other_protocols(cli, push, daemon):
+    push("one")
+    cli("endpoint", "create", "echo", "test/echo@1", "--public")
+    client = Client(daemon.serve_url)
+
+    def post(path, body):
+        reply = client.request("POST", path, body)
+        assert reply.status == 200, reply.body
+        return reply.json
+
+    assert post("/v1/models/echo:predict", {"instances": ["a", [1, 2]]}) == {"predictions": ["one:a", "one:[1,2]"]}
+    assert post("/v1/models/test%2Fecho/versions/1:predict", {"inputs": {"text": ["a"]}}) == {"outputs": ["one:a"]}
+    assert post("/invocations", {"dataframe_split": {"columns": ["a"], "data": [[1]]}}) == {"predictions": ['one:{"a":1}']}
+    assert client.request("GET", "/openapi.json").json["info"]["title"] == "Slipway serving"
+
+
 # -- processors --
 
 
