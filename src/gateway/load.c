@@ -183,7 +183,7 @@ void load_waits(struct route *route, struct call *call)
 
     if (!load->gateway)
         return;
-    if (load->may_sleep && !has_wished(route) && (!load->woken_ns || route->queue.count == 0)) {
+    if (load->may_sleep && !has_wished(route) && (!load->woken_ns || route->queue.count == 1)) {
         load->woken_ns = call->queued_ns;
         set_trouble(load, NULL);
         load->has_told = false;

@@ -167,6 +167,7 @@ class Gateway:
         self.introspection.tokens["good"] = {"scope": "predict:*", "exp": time.time() + 3600, "client_id": "test"}
         self.introspection.start()
         self.process, self.control, self.workers, self.port = None, None, {}, None
+        self.started = []  # every worker; self.workers has the newest of each number
         self.endpoints = {}
 
     def __enter__(self):
@@ -174,7 +175,7 @@ class Gateway:
         return self
 
     def __exit__(self, *exception):
-        for worker in self.workers.values():
+        for worker in self.started:
             worker.kill()
             worker.wait()
         status = self.stop()
@@ -262,6 +263,7 @@ class Gateway:
             env={**os.environ, "SLIPWAY_GATEWAY_SOCKET": str(self.run / "worker.sock"),
                  "SLIPWAY_REPLICA_ID": self.replica(number), "SLIPWAY_REPLICA_KEY": key or f"key-{number}",
                  **(environment or {})})
+        self.started.append(self.workers[number])
         return self.workers[number]
 
     def status(self, endpoint=None):

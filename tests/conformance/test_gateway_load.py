@@ -82,7 +82,8 @@ def test_a_route_without_replicas_is_ready_and_waits_for_one():
         started = g.control.wait_load(lambda e: e["waited"] == 3, event="cold_start")
         join(threads)
         assert [(r.status, r.text) for r in replies] == [(200, "hi")] * 3
-        assert all(0 <= int(r.headers["slipway-cold-start-ms"]) <= started["ms"] for r in replies)
+        # The first of them began the start; each of both figures is rounded by itself.
+        assert all(0 <= int(r.headers["slipway-cold-start-ms"]) <= started["ms"] + 1 for r in replies)
         assert "slipway-cold-start-ms" not in g.post("/predict/echo", "hi").headers
         assert 'slipway_cold_start_seconds_count{endpoint="echo",version="1"} 1' in g.get("/metrics", token=None).text
 
