@@ -88,6 +88,10 @@ void serving_trials_watch(struct serving *serving);
 /* A replica of the version failed. If it was the last one of a canary or shadow that is running, that is over. */
 void serving_trial_failed(struct serving *serving, int64_t endpoint, int64_t version, const char *message);
 
+/* serving-table.c */
+/* Sends the routes if they changed, or if a deployment waits for them. */
+int serving_push_table(struct serving *serving, struct error *error);
+
 /* serving-replica.c */
 struct replica *replica_new(struct serving *serving, const char *id);
 void replica_free(void *replica);
