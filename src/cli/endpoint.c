@@ -681,8 +681,8 @@ const struct command endpoint_commands[] = {
          "--canary the live version stays, and the new one gets its share of the requests once it is loaded and "
          "warm; one that cannot start fails the deployment and never gets a request. With --shadow it gets copies of "
          "requests that the live version has answered; nobody sees its answers, `endpoint compare` shows those that "
-         "differ. Rules see {\"canary\":{\"requests\",\"errors\",\"error_rate\",\"p50_ms\",\"p99_ms\","
-         "\"disagreement\"},\"live\":{…},\"seconds\"}; --abort-if wins.",
+         "differ. Rules see .seconds, and of .canary and of .live: requests, errors, error_rate, p50_ms, p99_ms and "
+         "disagreement; --abort-if wins.",
      .examples = "slipway endpoint deploy digits 8\nslipway endpoint deploy digits vision/digits@production\n"
                  "slipway endpoint deploy digits 8 --canary 10 --sticky X-User\n"
                  "slipway endpoint deploy digits 8 --canary 10 --promote-if '.canary.p99_ms < 2 * .live.p99_ms' "

@@ -141,7 +141,7 @@ static void print_man(FILE *out, command_tables tables)
 {
     fprintf(out,
             ".\\\" generated from the rows of the program; edits are lost\n"
-            ".TH SLIPWAY 1 \"\" \"slipway %s\" \"User Commands\"\n",
+            ".TH SLIPWAY 1 \"\" \"slipway %s\" \"User Commands\"\n.ad l\n",
             SLIPWAY_VERSION);
     fputs(".SH NAME\nslipway \\- from raw data to a served, versioned model\n"
           ".SH SYNOPSIS\n.B slipway\n.I COMMAND\n[\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]...\n"
