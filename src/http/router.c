@@ -175,19 +175,35 @@ static void fill_params(struct exchange *exchange, const struct pattern *pattern
     }
 }
 
+/* The component "." or ".." of a decoded segment, which may hold slashes that were sent as %2F; NULL: none. */
+static const char *find_dots(const char *part)
+{
+    static const char *const dots[] = {".", ".."};
+
+    for (const char *at = part, *end; at; at = *end ? end + 1 : NULL) {
+        end = strchrnul(at, '/');
+        for (size_t i = 0; i < ARRAY_SIZE(dots); i++) {
+            if ((size_t)(end - at) == strlen(dots[i]) && !strncmp(at, dots[i], (size_t)(end - at)))
+                return dots[i];
+        }
+    }
+    return NULL;
+}
+
 static int split_path(const char *path, struct strvec *parts, struct error *error)
 {
     if (*path != '/')
         return error_set(error, ERROR_INVALID, "the path must begin with '/'");
     while (*path == '/') {
-        const char *end = strchrnul(++path, '/');
+        const char *end = strchrnul(++path, '/'), *dots;
         char *part;
 
         if (http_percent_decode(path, (size_t)(end - path), false, &part, error) < 0)
             return error_wrap(error, "bad path");
         strvec_push_take(parts, part);
-        if (strcmp(part, ".") == 0 || strcmp(part, "..") == 0)
-            return error_set(error, ERROR_INVALID, "the path must not have '%s' in it", part);
+        dots = find_dots(part);
+        if (dots)
+            return error_set(error, ERROR_INVALID, "the path must not have '%s' in it", dots);
         path = end;
     }
     return 0;
