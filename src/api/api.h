@@ -17,6 +17,7 @@ extern const struct http_route gate_routes[];
 extern const struct http_route job_routes[];
 extern const struct http_route model_routes[];
 extern const struct http_route node_routes[];
+extern const struct http_route request_log_routes[];
 extern const struct http_route run_routes[];
 extern const struct http_route admin_routes[];
 extern const struct http_route blob_routes[];

@@ -5,6 +5,7 @@
 #include <time.h>
 #include "cli/client.h"
 #include "cli/command.h"
+#include "cli/endpoint-requests.h"
 #include "cli/endpoint-traffic.h"
 #include "cli/error.h"
 #include "http/client.h"
@@ -208,6 +209,7 @@ static const struct table_column show_columns[] = {
     {"Rate", .text = rate_text},
     {"Batches", .text = batch_text},
     {"Cache", .text = cache_text},
+    {"Logs", .text = log_text},
     {"Public", "options.public"},
     {"Sticky", "options.sticky"},
     {"Created", "created_at", TABLE_TIME},
@@ -412,6 +414,7 @@ static int read_options(const struct invocation *invocation, json_t *options, st
     double cpus = 0;
 
     if (add_replicas(invocation, options, error) < 0 || add_rate(invocation, options, error) < 0 ||
+        log_read_options(invocation, options, error) < 0 ||
         add_number(invocation, "min-replicas", "min_replicas", LIMIT_REPLICAS, options, error) < 0 ||
         add_number(invocation, "max-replicas", "max_replicas", LIMIT_REPLICAS, options, error) < 0 ||
         add_duration(invocation, "scale-queue-time", "scale_queue_time_ms", options, error) < 0 ||
@@ -628,7 +631,7 @@ static int endpoint_logs(struct invocation *invocation, struct error *error)
         {"concurrency", 0, "N", "requests at a time per replica (as the package says)"},                               \
         {"batch-size", 0, "N", "requests that one call of predict_batch() takes (as the package says)"},               \
         {"batch-delay", 0, "T", "how long a request may wait for more, as 2ms (as the package says)"},                 \
-        {"cache", 0, "BYTES", "answers to remember, if the package is deterministic; 0: none (0)"},                    \
+        {"cache", 0, "BYTES", "answers to remember, if the package is deterministic; 0: none (0)"}, LOG_OPTIONS,       \
         {"cpus", 0, "N", "cores of a replica (no limit)"}, {"memory", 0, "BYTES", "memory of a replica (no limit)"},   \
         {"rate", 0, "N/TIME", "requests of one token, e.g. 50/s; none: no limit (no limit)"},                          \
         {"burst", 0, "N", "of them at once (as many as in a second)"}, {"public", 0, NULL, "no token is needed"},      \
@@ -707,5 +710,9 @@ const struct command endpoint_commands[] = {
                 "the alias back too. A second rollback goes forth again."},
     {"endpoint rm", "ENDPOINT", "drain and remove an endpoint", NULL, endpoint_rm},
     {"endpoint logs", "ENDPOINT", "show what the replicas printed", logs_options, endpoint_logs},
+    {"endpoint requests", "ENDPOINT", "show logged requests and their answers", requests_options, endpoint_requests,
+     .details = "Of an endpoint with --log-sample, newest last. Each is a CloudEvent 1.0 in JSON.",
+     .examples = "slipway endpoint set digits --log-sample 0.01\nslipway endpoint requests digits --outcome timeout\n"
+                 "slipway endpoint requests digits --output requests.jsonl"},
     {},
 };

@@ -153,6 +153,8 @@ static json_t *options_json(const struct endpoint_options *o)
         json_set_number(json, "rate_burst", o->rate_burst);
     }
     json_set_int(json, "cache", (int64_t)o->cache);
+    json_set_number(json, "log_sample", o->log_sample);
+    json_set_int(json, "log_body", (int64_t)o->log_body);
     json_set_int(json, "batch_size", o->batch_size);
     if (o->batch_delay_us >= 0)
         json_set_number(json, "batch_delay_ms", (double)o->batch_delay_us / 1000);
@@ -211,6 +213,8 @@ void endpoint_options_read(const json_t *json, struct endpoint_options *ret)
     ret->rate_per_second = json_get_number(json, "rate_per_second", 0);
     ret->rate_burst = json_get_number(json, "rate_burst", 0);
     ret->cache = (uint64_t)json_get_int(json, "cache", 0);
+    ret->log_sample = json_get_number(json, "log_sample", defaults.log_sample);
+    ret->log_body = (uint64_t)json_get_int(json, "log_body", (int64_t)defaults.log_body);
     ret->batch_size = json_get_int(json, "batch_size", 0);
     ret->batch_delay_us = llround(json_get_number(json, "batch_delay_ms", -0.001) * 1000);
 }

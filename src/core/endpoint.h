@@ -57,6 +57,8 @@ struct endpoint_options {
     char sticky[LIMIT_STICKY_HEADER + 1]; /* header whose equal values keep a version; "": none */
     double rate_per_second, rate_burst; /* requests of one token; 0: no limit; burst 0: as many as in a second */
     uint64_t cache; /* bytes of answers that are remembered, of deterministic versions; 0: none */
+    double log_sample; /* part of the requests that is logged; 0: none */
+    uint64_t log_body; /* bytes that are kept of each, and of its answer */
     int64_t batch_size; /* requests that one call of predict_batch() takes; 0: what the package says */
     int64_t batch_delay_us; /* that they wait for each other; -1: what the package says */
 };
@@ -68,6 +70,7 @@ struct endpoint_options {
      .scale_queue_time_ms = LIMIT_SCALE_QUEUE_TIME_MS,                                                                 \
      .scale_down_after_ms = LIMIT_SCALE_DOWN_AFTER_MS,                                                                 \
      .idle_ms = LIMIT_SCALE_IDLE_MS,                                                                                   \
+     .log_body = LIMIT_REQUEST_LOG_DEFAULT,                                                                            \
      .batch_delay_us = -1}
 
 /* From the JSON of the column and of the API; what is absent gets its default. "replicas" is short for a minimum and

@@ -155,18 +155,24 @@ static void judge(struct bearer *auth, struct call *call, struct cache_entry *en
         call->endpoint->stats.forbidden++;
         call_fail(call, OUTCOME_INVALID, ERROR_FORBIDDEN, "the token does not allow predict:%s", call->endpoint->name);
     } else if (!refuse_rate(auth, call, entry) && !refuse_quota(auth, call, entry)) {
-        call_authorised(call);
+        call_authorised(call, entry->client);
     }
+}
+
+/* The subject, else the client; NULL: the answer names nobody. */
+static const char *name_of(const json_t *answer)
+{
+    const char *subject = json_string_value(json_object_get(answer, "sub"));
+
+    return subject ? subject : json_string_value(json_object_get(answer, "client_id"));
 }
 
 /* Who is counted: what the answer calls the subject or the client, else the token itself. */
 static char *subject_of(const json_t *answer, const struct digest *token)
 {
-    const char *subject = json_string_value(json_object_get(answer, "sub"));
+    const char *subject = name_of(answer);
     char hex[2 * DIGEST_SIZE + 1];
 
-    if (!subject)
-        subject = json_string_value(json_object_get(answer, "client_id"));
     if (subject)
         return xstrdup(subject);
     hex_encode(token->bytes, DIGEST_SIZE, hex);
@@ -206,7 +212,7 @@ static bool read_answer(struct bearer *auth, const struct digest *token, const c
     ret_entry->until_ns = clock_monotonic_ns() + ttl_ms * NS_PER_MS;
     ret_entry->scope = xstrdup_null(json_string_value(json_object_get(answer, "scope")));
     ret_entry->project = xstrdup_null(json_string_value(json_object_get(answer, "project")));
-    ret_entry->client = xstrdup_null(json_string_value(json_object_get(answer, "client_id")));
+    ret_entry->client = xstrdup_null(name_of(answer));
     ret_entry->subject = subject_of(answer, token);
     ret_entry->quota = quota_of(answer);
     return true;

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "gateway/balance.h"
 #include "gateway/gateway.h"
+#include "gateway/record.h"
 #include "util/clock.h"
 #include "util/limits.h"
 
@@ -117,6 +118,8 @@ static bool submit(struct worker *worker, struct call *call, uint32_t batch)
     call->route->stats.batched += batch != 0;
     if (call_counts(call))
         duration_add(&call->route->stats.queue, now - call->arrived_ns);
+    if (call->record)
+        call->record->queue_ns = now - call->arrived_ns;
     return true;
 }
 

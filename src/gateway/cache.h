@@ -19,7 +19,7 @@ struct cache_entry {
     bool active;        /* false: the token is bad */
     char *scope;        /* words with spaces between */
     char *project;      /* NULL: any */
-    char *client;
+    char *client;       /* whose it is, for the log of requests; NULL: nobody said */
     int64_t until_ns;   /* CLOCK_MONOTONIC */
     char *subject;      /* who is counted for rates and quotas (meter.h) */
     struct quota quota;

@@ -4,6 +4,7 @@
 #include "gateway/call.h"
 #include "gateway/gateway.h"
 #include "gateway/parts.h"
+#include "gateway/record.h"
 #include "gateway/shadow.h"
 #include "http/router.h"
 #include "util/clock.h"
@@ -15,6 +16,8 @@
 
 static void call_free(struct call *call)
 {
+    if (call->record)
+        call->record = record_end(call->record, call);
     list_unlink(&call->link);
     loop_remove(call->deadline);
     parts_free(call->parts);
@@ -57,6 +60,8 @@ static void fail(struct call *call, enum outcome outcome, enum error_code code, 
 
     detach(call);
     count(call, outcome);
+    if (call->record)
+        call->record->outcome = outcome;
     if (call->request) {
         if (outcome == OUTCOME_QUEUE_FULL || outcome == OUTCOME_UNAVAILABLE)
             add_retry_after(call);
@@ -91,6 +96,8 @@ void call_cancel(struct call *call)
 {
     detach(call);
     count(call, OUTCOME_CANCELLED);
+    if (call->record)
+        record_cancelled(call->record, call);
     call_free(call);
 }
 
@@ -180,6 +187,8 @@ void call_answer(struct call *call, uint32_t status, const char *body, size_t le
 {
     if (call_counts(call))
         duration_add(&call->route->stats.run, run_ns);
+    if (call->record)
+        call->record->run_ns = run_ns;
     call->worker = NULL;
     if (status != WIRE_STATUS_OK) {
         cleanup_free char *message = printable(body, length);
@@ -308,7 +317,7 @@ void call_start(struct gateway *gateway, struct loop_request *request, const str
     call->deadline_ns = call->arrived_ns + timeout_ms * NS_PER_MS;
     call->deadline = loop_add_timer(gateway->loop, timeout_ms * NS_PER_MS, on_deadline, call);
     if (endpoint->is_public)
-        call_authorised(call);
+        call_authorised(call, NULL);
     else
         bearer_check(gateway->auth, call);
 }
@@ -349,13 +358,15 @@ static int choose_route(struct call *call, struct error *error)
     return 0;
 }
 
-void call_authorised(struct call *call)
+void call_authorised(struct call *call, const char *client)
 {
     cleanup_error struct error error = ERROR_INIT;
     const char *body;
     size_t length;
 
     list_unlink(&call->link);
+    if (call->endpoint->log.sample > 0 && !call->codec->local)
+        record_begin(call, client);
     if (choose_route(call, &error) < 0) {
         call_error(call, OUTCOME_UNAVAILABLE, &error);
         return;

@@ -22,6 +22,7 @@ struct gateway;
 enum call_state { CALL_AUTHORISING, CALL_QUEUED, CALL_RUNNING, CALL_PARTED /* its parts run: parts.h */ };
 
 struct parts;
+struct record;
 
 struct call {
     struct list link; /* of the authorisation it waits for, or in a list of route->queue */
@@ -52,6 +53,7 @@ struct call {
     bool is_cold;      /* it waits for the first replica of a route that slept */
     char trace[24];
     bool has_trace;
+    struct record *record; /* it is logged; NULL: it is not */
 };
 
 /* Ends the call with an answer of the worker. Frees it. */
@@ -74,8 +76,8 @@ static inline bool call_counts(const struct call *call)
     return !call->is_copy || call->route->weight <= 0;
 }
 
-/* Continues after the token was looked at. */
-void call_authorised(struct call *call);
+/* Continues after the token was looked at. client: whose token it is; NULL: nobody's. */
+void call_authorised(struct call *call, const char *client);
 /* A call for one text of `whole`, with its route and deadline; takes the text. */
 struct call *call_new_part(struct call *whole, const struct codec *codec, size_t number, char *text, size_t length);
 /* All parts are answered: replies. Frees the call. */

@@ -203,6 +203,14 @@ static json_t *describe_cache(const struct answers_share *cache)
                       (json_int_t)cache->count);
 }
 
+static json_t *describe_log(const struct request_log *log)
+{
+    if (log->sample <= 0 && !log->written && !log->dropped)
+        return json_null();
+    return json_build("{s:f, s:I, s:I}", "sample", log->sample, "written", (json_int_t)log->written, "dropped",
+                      (json_int_t)log->dropped);
+}
+
 static int op_status(struct control *control, const json_t *request, json_t *reply, struct error *error)
 {
     struct gateway *gateway = control->gateway;
@@ -218,9 +226,10 @@ static int op_status(struct control *control, const json_t *request, json_t *rep
         list_for_each(route, &endpoint->routes, link)
             json_array_append_new(routes, describe_route(route, detail));
         json_array_append_new(endpoints,
-                              json_build("{s:s, s:b, s:I, s:o, s:o}", "name", endpoint->name, "ready",
+                              json_build("{s:s, s:b, s:I, s:o, s:o, s:o}", "name", endpoint->name, "ready",
                                          endpoint_is_ready(endpoint), "requests", (json_int_t)endpoint->stats.requests,
-                                         "cache", describe_cache(endpoint->cache), "routes", routes));
+                                         "cache", describe_cache(endpoint->cache), "log", describe_log(&endpoint->log),
+                                         "routes", routes));
     }
     json_set_string(reply, "instance", gateway->instance);
     json_set_int(reply, "started_ms", gateway->started_ms);
@@ -258,6 +267,18 @@ static int op_compare(struct control *control, const json_t *request, json_t *re
     return 0;
 }
 
+static int op_flush_requests(struct control *control, const json_t *request, json_t *reply, struct error *error)
+{
+    const char *name = json_string_value(json_object_get(request, "endpoint"));
+    struct endpoint *endpoint = name ? map_get(&control->gateway->routes.endpoints, name) : NULL;
+
+    if (name && !endpoint)
+        return error_set(error, ERROR_NOT_FOUND, "there is no such endpoint");
+    json_set_int(reply, "closed",
+                 (int64_t)recorder_flush(control->gateway->recorder, endpoint ? &endpoint->log : NULL));
+    return 0;
+}
+
 /* The daemon keeps a copy of the listening socket: it hands it to our successor. */
 static int op_listener(struct control *control, const json_t *request, json_t *reply, struct error *error)
 {
@@ -270,8 +291,13 @@ static const struct {
     const char *name;
     op_fn fn;
 } ops[] = {
-    {"listener", op_listener}, {"configure", op_configure}, {"status", op_status},
-    {"revoke", op_revoke},     {"flush", op_revoke},        {"compare", op_compare},
+    {"listener", op_listener},
+    {"configure", op_configure},
+    {"status", op_status},
+    {"revoke", op_revoke},
+    {"flush", op_revoke},
+    {"compare", op_compare},
+    {"flush-requests", op_flush_requests},
 };
 
 static int run_op(struct control *control, const json_t *request, json_t *reply, struct error *error)

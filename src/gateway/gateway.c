@@ -78,6 +78,7 @@ static int open_all(struct gateway *gateway, struct error *error)
     /* A successor knows nothing yet: who waited through the change goes on waiting for the routes. */
     if (gateway->options->listen && gateway->options->listen[0] && strncmp(gateway->options->listen[0], "fd:", 3) == 0)
         loop_server_hold(gateway->server, true);
+    gateway->recorder = recorder_open(gateway, gateway->options->directory, gateway->options->user);
     /* Last: who can connect here finds everything in place. */
     return control_open(gateway, control, &gateway->control, error);
 }
@@ -103,6 +104,7 @@ static void close_all(struct gateway *gateway)
     gateway->workers = workers_close(gateway->workers);
     gateway->auth = bearer_free(gateway->auth);
     gateway->answers = answers_free(gateway->answers);
+    gateway->recorder = recorder_close(gateway->recorder);
     routes_release(&gateway->routes);
     gateway->control = control_close(gateway->control);
     loop_free(gateway->loop);

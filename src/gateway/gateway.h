@@ -11,15 +11,17 @@
  *     answers.c   answers that are given again
  *     control.c   the daemon's orders                    stats.c     counters
  *     load.c      how loaded each route is, for scaling
+ *     record.c    a logged request as a line           recorder.c  the files that the lines go to
  *
  * One thread owns everything and never blocks: no lock anywhere. DIRECTORY holds control.sock (mode 0600) and
- * worker.sock; the directory is seen by every replica.
+ * worker.sock; the directory is seen by every replica. DIRECTORY/requests is the gateway's alone.
  */
 #pragma once
 
 #include <sys/types.h>
 #include "gateway/auth.h"
 #include "gateway/control.h"
+#include "gateway/recorder.h"
 #include "gateway/route.h"
 #include "gateway/stats.h"
 #include "gateway/worker.h"
@@ -52,6 +54,7 @@ struct gateway {
     struct auth_stats auth_stats;
     struct control *control;
     struct workers *workers;
+    struct recorder *recorder;
     struct answers *answers; /* NULL: nobody wished that answers be remembered */
     struct list copies;  /* requests that run on shadows: shadow.c */
     size_t copied_bytes; /* of all of them */

@@ -61,6 +61,13 @@ static const struct schema_field rate_fields[] = {
 };
 static const struct schema rate_schema = {"GatewayRate", rate_fields};
 
+static const struct schema_field log_fields[] = {
+    {"sample", SCHEMA_NUMBER, SCHEMA_REQUIRED, .min = 0, .max = 1},
+    {"body", SCHEMA_INTEGER, .min = 0, .max = LIMIT_REQUEST_LOG_BODY},
+    {},
+};
+static const struct schema log_schema = {"GatewayLog", log_fields};
+
 static const struct schema_field endpoint_fields[] = {
     {"name", SCHEMA_STRING, SCHEMA_REQUIRED, .min = 1, .max = LIMIT_NAME},
     {"project", SCHEMA_STRING, SCHEMA_NULLABLE, .max = LIMIT_NAME},
@@ -72,6 +79,7 @@ static const struct schema_field endpoint_fields[] = {
     {"body_limit", SCHEMA_INTEGER, .min = 0, .max = LIMIT_PREDICT_BODY},
     {"sticky", SCHEMA_STRING, SCHEMA_NULLABLE, .max = 100},
     {"rate", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &rate_schema},
+    {"log", SCHEMA_OBJECT, SCHEMA_NULLABLE, .object = &log_schema},
     {"routes", SCHEMA_ARRAY, SCHEMA_REQUIRED, .item = SCHEMA_OBJECT, .object = &route_schema, .max = 100},
     {},
 };
@@ -389,6 +397,7 @@ static void apply_endpoint(struct routes *routes, struct gateway *gateway, const
     endpoint->rate = json_get_number(json_object_get(wish, "rate"), "per_second", 0);
     endpoint->burst = json_get_number(json_object_get(wish, "rate"), "burst", endpoint->rate > 1 ? endpoint->rate : 1);
     apply_cache(endpoint, gateway, (uint64_t)json_get_int(wish, "cache", 0));
+    recorder_configure(gateway->recorder, &endpoint->log, json_object_get(wish, "log"));
 
     list_for_each(route, &endpoint->routes, link)
         route->removed = true;
@@ -431,6 +440,7 @@ void routes_apply(struct routes *routes, struct gateway *gateway, const json_t *
             continue;
         list_for_each_safe(route, next, &endpoint->routes, link)
             retire_route(route, gateway);
+        recorder_end(gateway->recorder, &endpoint->log);
         map_remove(&routes->endpoints, it.key);
     }
 }

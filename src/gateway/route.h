@@ -15,6 +15,7 @@
 #include "gateway/answers.h"
 #include "gateway/load.h"
 #include "gateway/queue.h"
+#include "gateway/recorder.h"
 #include "gateway/stats.h"
 #include "util/error.h"
 #include "util/json.h"
@@ -81,6 +82,7 @@ struct endpoint {
     struct list routes;
     double weight_sum;
     uint64_t turn; /* spreads requests over the routes by weight */
+    struct request_log log;
     struct endpoint_stats stats;
 };
 

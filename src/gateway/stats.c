@@ -221,6 +221,16 @@ static void add_endpoints(const struct gateway *gateway, struct strbuf *text)
         strbuf_addf(text, "slipway_answer_cache_bytes{endpoint=\"%s\"} %lu\n", endpoint->name,
                     endpoint->cache ? endpoint->cache->size : 0);
     }
+    add_head(text, "slipway_request_log_lines_total", "counter", "logged requests: lines written, and dropped");
+    it = (struct map_iterator){0};
+    while (map_next(&gateway->routes.endpoints, &it)) {
+        const struct endpoint *endpoint = it.value;
+
+        strbuf_addf(text, "slipway_request_log_lines_total{endpoint=\"%s\",result=\"written\"} %lu\n", endpoint->name,
+                    endpoint->log.written);
+        strbuf_addf(text, "slipway_request_log_lines_total{endpoint=\"%s\",result=\"dropped\"} %lu\n", endpoint->name,
+                    endpoint->log.dropped);
+    }
     add_head(text, "slipway_endpoint_refused_total", "counter", "requests that no version saw");
     it = (struct map_iterator){0};
     while (map_next(&gateway->routes.endpoints, &it)) {

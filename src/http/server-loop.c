@@ -63,6 +63,8 @@ struct loop_request {
     uint64_t limit;
     struct chunks chunks;
     void *data;
+    loop_reply_fn on_reply; /* NULL: nobody looks */
+    void *on_reply_data;
     bool replied; /* until the next head is read */
     char *query_value;
     struct strbuf headers; /* of the reply */
@@ -104,6 +106,7 @@ static void request_reset(struct loop_request *request)
     request->body_length = request->body_capacity = 0;
     request->chunks = (struct chunks){0};
     request->data = NULL;
+    request->on_reply = NULL;
 }
 
 static void connection_close(struct connection *connection)
@@ -326,6 +329,8 @@ static void reply(struct loop_request *request, int status, const char *content_
     bool is_head = request->head.method && !strcmp(request->head.method, "HEAD");
 
     assert(!request->replied);
+    if (request->on_reply)
+        request->on_reply(request->on_reply_data, status, content_type, data, length);
     request->replied = true;
     if (connection->phase == WAITING)
         server->n_pending--;
@@ -964,6 +969,12 @@ void loop_request_set_data(struct loop_request *request, void *data)
 void *loop_request_data(const struct loop_request *request)
 {
     return request->data;
+}
+
+void loop_request_on_reply(struct loop_request *request, loop_reply_fn fn, void *userdata)
+{
+    request->on_reply = fn;
+    request->on_reply_data = userdata;
 }
 
 void loop_request_add_header(struct loop_request *request, const char *name, const char *value)

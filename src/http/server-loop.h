@@ -80,6 +80,10 @@ const char *loop_request_body(const struct loop_request *request, size_t *ret_le
 void loop_request_set_data(struct loop_request *request, void *data);
 void *loop_request_data(const struct loop_request *request);
 
+/* fn sees the reply before it goes out; the request is still whole then. At most one. */
+typedef void (*loop_reply_fn)(void *userdata, int status, const char *content_type, const void *data, size_t length);
+void loop_request_on_reply(struct loop_request *request, loop_reply_fn fn, void *userdata);
+
 /* Headers of the reply; before it. The strings are copied. */
 void loop_request_add_header(struct loop_request *request, const char *name, const char *value);
 /* Copies. content_type may be NULL. */

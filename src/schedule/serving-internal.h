@@ -57,9 +57,11 @@ struct serving {
     int64_t wake_ns;
     bool is_deciding, decide_again; /* gates, on a worker thread */
     struct loop_source *trial_timer;    /* one-shot: the next look at running canaries; NULL: none is due */
+    bool is_taking, take_again;         /* logged requests, on a worker thread */
     bool is_judging;                    /* rules of canaries, on a worker thread */
     atomic_bool is_posted, is_closing;
 
+    pthread_mutex_t requests_mutex; /* held by who takes logged requests */
     pthread_mutex_t mutex; /* of what follows */
     pthread_cond_t ended;
     struct {
@@ -78,6 +80,13 @@ void serving_wake_in(struct serving *serving, int64_t delay_ns);
 void serving_finished(struct serving *serving, int64_t deployment, int64_t switch_us);
 /* Ends the pending deployment of a version that is not live yet, if there is one. */
 void serving_fail_deployment(struct serving *serving, int64_t endpoint, int64_t version, const char *message);
+
+/* Any thread but the loop's: the gateway's answer. Steals the request. */
+json_t *serving_ask(struct serving *serving, json_t *request, struct error *error);
+
+/* serving-requests.c */
+/* Segments of logged requests may be there to be taken. */
+void serving_requests_take(struct serving *serving);
 
 /* serving-trial.c */
 /* Asks the gateway for the counters with which canaries and shadows begin that are about to be in force. Before the

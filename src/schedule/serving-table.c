@@ -78,6 +78,10 @@ static json_t *endpoint_json(struct db_rows *rows, const struct endpoint_options
 
     if (options->cache)
         json_set_int(endpoint, "cache", (int64_t)options->cache);
+    if (options->log_sample > 0)
+        json_object_set_new(
+            endpoint, "log",
+            json_build("{s:f, s:I}", "sample", options->log_sample, "body", (json_int_t)options->log_body));
     if (rate > 0)
         json_object_set_new(endpoint, "rate",
                             json_build("{s:f, s:f}", "per_second", rate, "burst",

@@ -466,6 +466,7 @@ static void on_gateway_up(void *userdata)
     free(s->sent);
     s->sent = NULL;
     scaling_forget_seen(s);
+    serving_requests_take(s);
     /* Whoever is still connected is announced next. */
     while (map_next(&s->replicas, &it))
         ((struct replica *)it.value)->is_connected = false;
@@ -493,7 +494,10 @@ static void on_gateway_replica(void *userdata, const char *id, const char *state
 
 static void on_gateway_route(void *userdata, const char *event, const json_t *message)
 {
-    scaling_on_route(userdata, event, message);
+    if (strcmp(event, "requests") == 0)
+        serving_requests_take(userdata);
+    else
+        scaling_on_route(userdata, event, message);
 }
 
 static void on_engine(void *userdata, const char *key, const char *directory, enum engine_event event)
@@ -621,7 +625,7 @@ static json_t *ask_gateway(struct serving *s, json_t *request, int timeout_ms)
     return reply;
 }
 
-static json_t *ask_or_fail(struct serving *s, json_t *request, struct error *error)
+json_t *serving_ask(struct serving *s, json_t *request, struct error *error)
 {
     json_t *reply = ask_gateway(s, request, 2000), *failure = json_object_get(reply, "error");
 
@@ -643,12 +647,12 @@ static json_t *ask_or_fail(struct serving *s, json_t *request, struct error *err
 
 json_t *serving_counters(struct serving *s, struct error *error)
 {
-    return ask_or_fail(s, json_build("{s:s, s:b}", "op", "status", "detail", 1), error);
+    return serving_ask(s, json_build("{s:s, s:b}", "op", "status", "detail", 1), error);
 }
 
 json_t *serving_compare(struct serving *s, const char *endpoint, struct error *error)
 {
-    return ask_or_fail(s, json_build("{s:s, s:s}", "op", "compare", "endpoint", endpoint), error);
+    return serving_ask(s, json_build("{s:s, s:s}", "op", "compare", "endpoint", endpoint), error);
 }
 
 json_t *serving_status(struct serving *s, struct error *error)
@@ -729,6 +733,7 @@ int serving_new(struct store *store, struct orchestrator *orchestrator, const st
     s->scalers = scaling_map();
     s->packages = (struct map)MAP_INIT(json_release);
     pthread_mutex_init(&s->mutex, NULL);
+    pthread_mutex_init(&s->requests_mutex, NULL);
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&s->ended, &attributes);
@@ -762,6 +767,7 @@ struct serving *serving_free(struct serving *s)
     map_release(&s->packages);
     pthread_cond_destroy(&s->ended);
     pthread_mutex_destroy(&s->mutex);
+    pthread_mutex_destroy(&s->requests_mutex);
     free(s->sent);
     free(s->problem);
     free(s);

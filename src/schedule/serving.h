@@ -62,5 +62,8 @@ void serving_revoke(struct serving *serving, const char *sha256);
 json_t *serving_status(struct serving *serving, struct error *error);
 /* The gateway's status with what core/traffic.h takes. ERROR_UNAVAILABLE without an answer. */
 json_t *serving_counters(struct serving *serving, struct error *error);
+/* Takes the endpoint's logged requests, up to the last that is answered, into the vault (core/request-log.h). Waits for
+ * the gateway, and blocks on disk. */
+int serving_requests(struct serving *serving, const char *endpoint, struct error *error);
 /* {"shadows":[…]} of gateway/control.h: answers that differed. */
 json_t *serving_compare(struct serving *serving, const char *endpoint, struct error *error);

@@ -18,5 +18,7 @@ const struct vault_root vault_roots[] = {
                                                          "JOIN models m ON m.id = c.model"},
     {"model", "SELECT w.digest AS digest, " ADDRESS("m") " || '@*.' || w.number AS address FROM model_weights w "
                                                          "JOIN models m ON m.id = w.model"},
+    {"requests", "SELECT s.digest AS digest, e.name || ' segment ' || s.id AS address FROM request_segments s "
+                 "JOIN endpoints e ON e.id = s.endpoint"},
 };
 const size_t vault_roots_count = ARRAY_SIZE(vault_roots);

@@ -114,6 +114,19 @@
 #define LIMIT_QUOTA_WINDOW_MAX_MS 31622400000 /* milliseconds: the longest, 366 days */
 #define LIMIT_PREDICT_INSTANCES   10000 /* instances of one request to a model that takes text */
 
+/* -- serving: the log of requests -- */
+#define LIMIT_REQUEST_LOG_BODY       (64 * KIB) /* of a request and of an answer that are kept at most */
+#define LIMIT_REQUEST_LOG_DEFAULT    (16 * KIB) /* the same, unless the endpoint has another number */
+#define LIMIT_REQUEST_LOG_BUFFER     (64 * KIB) /* lines that wait in memory before they are written */
+#define LIMIT_REQUEST_LOG_DELAY_MS   1000 /* milliseconds that they wait at most */
+#define LIMIT_REQUEST_LOG_SEGMENT    (1 * MIB) /* of an endpoint's lines in one segment, the last line may pass it */
+#define LIMIT_REQUEST_LOG_SEGMENT_MS 60000 /* milliseconds before a segment is closed, full or not */
+#define LIMIT_REQUEST_LOG_CLOSED     (64 * MIB) /* segments that the daemon has not taken; beyond: lines are dropped */
+#define LIMIT_REQUEST_LOG_FILES      4096 /* the same, in number */
+#define LIMIT_REQUEST_LOG_KEPT       64 /* segments that an endpoint keeps; older ones go */
+#define LIMIT_REQUEST_LOG_LINES      1000 /* logged requests in one answer of the API */
+#define LIMIT_REQUEST_LOG_REPLY      (16 * MIB) /* bytes of them */
+
 /* -- serving: times and defaults -- */
 #define LIMIT_PREDICT_TIMEOUT_MS     30000 /* milliseconds: deadline of a request, unless the endpoint has another */
 #define LIMIT_PREDICT_QUEUE          256 /* requests that may wait, unless the endpoint has another number */

@@ -1,0 +1,213 @@
+#include <string.h>
+#include "core/endpoint-private.h"
+#include "core/request-log.h"
+#include "util/limits.h"
+#include "util/parse.h"
+#include "util/xalloc.h"
+
+#define SEGMENT_MAX (8 * MIB) /* of a blob; a segment is a LIMIT_REQUEST_LOG_SEGMENT and one write at most */
+
+int request_log_add(struct db_tx *tx, const struct request_segment *segment, bool *ret_is_kept, struct error *error)
+{
+    char digest[DIGEST_TEXT_SIZE];
+    int64_t endpoint;
+
+    *ret_is_kept = false;
+    if (db_query_int(tx, &endpoint, error,
+                     "SELECT ifnull((SELECT id FROM endpoints WHERE name = ? AND desired = 'serving' "
+                     "AND created_at <= ?), 0)",
+                     "si", segment->endpoint, segment->first_ms) < 0)
+        return -1;
+    if (!endpoint)
+        return 0;
+    if (db_exec(tx, error,
+                "INSERT INTO request_segments (endpoint, digest, lines, first_at, last_at, bytes) "
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
+                "isiiii", endpoint, digest_format(&segment->digest, digest), segment->lines, segment->first_ms,
+                segment->last_ms, segment->bytes) < 0 ||
+        db_exec(tx, error,
+                "DELETE FROM request_segments WHERE endpoint = ?1 AND id <= "
+                "(SELECT id FROM request_segments WHERE endpoint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+                "ii", endpoint, (int64_t)LIMIT_REQUEST_LOG_KEPT) < 0)
+        return -1;
+    *ret_is_kept = true;
+    return 0;
+}
+
+/* -- reading -- */
+
+struct segments {
+    struct {
+        int64_t id;
+        struct digest digest;
+    } items[LIMIT_REQUEST_LOG_KEPT];
+    size_t count;
+};
+
+/* Oldest first. */
+static int load_segments(struct store *store, const char *project, const char *name, struct segments *ret,
+                         struct error *error)
+{
+    cleanup_endpoint_row struct endpoint_row endpoint = {0};
+    cleanup_tx struct db_tx tx = DB_TX_INIT;
+    cleanup_rows struct db_rows rows = DB_ROWS_INIT;
+    int r = 0;
+
+    ret->count = 0;
+    if (db_begin_read(store->db, &tx, error) < 0 || endpoint_row_load(&tx, project, name, &endpoint, error) < 0 ||
+        db_query(&tx, &rows, error, "SELECT id, digest FROM request_segments WHERE endpoint = ? ORDER BY id", "i",
+                 endpoint.id) < 0)
+        return -1;
+    while (ret->count < LIMIT_REQUEST_LOG_KEPT && (r = db_next(&rows, error)) > 0) {
+        ret->items[ret->count].id = db_int(&rows, 0);
+        if (digest_parse(db_text(&rows, 1), &ret->items[ret->count++].digest, error) < 0)
+            return -1;
+    }
+    return r < 0 ? -1 : 0;
+}
+
+/* The lines of a segment, each ended by NUL in place. */
+struct lines {
+    char *text;
+    char **items;
+    size_t count;
+};
+
+static void lines_release(struct lines *lines)
+{
+    free(lines->text);
+    free(lines->items);
+}
+#define cleanup_lines CLEANUP(lines_release)
+
+/* A blob that was collected meanwhile, with its row, has none. */
+static int read_lines(struct store *store, const struct digest *digest, struct lines *ret, struct error *error)
+{
+    cleanup_error struct error cause = ERROR_INIT;
+    size_t length, capacity = 0;
+    char *line, *end;
+
+    if (vault_read(store->vault, digest, SEGMENT_MAX, &ret->text, &length, &cause) < 0) {
+        if (cause.code == ERROR_NOT_FOUND)
+            return 0;
+        error_move(error, &cause);
+        return -1;
+    }
+    for (line = ret->text; (end = memchr(line, '\n', length - (size_t)(line - ret->text))); line = end + 1) {
+        *end = '\0';
+        if (ret->count == capacity) {
+            capacity = capacity ? 2 * capacity : 64;
+            ret->items = xreallocarray(ret->items, capacity, sizeof(*ret->items));
+        }
+        ret->items[ret->count++] = line;
+    }
+    return 0;
+}
+
+/* The line as an event; NULL: the filter leaves it out, or it is none. */
+static json_t *event_of(const char *line, const struct request_filter *filter)
+{
+    json_t *event = json_parse(line, strlen(line), NULL);
+    const json_t *data = json_object_get(event, "data");
+
+    if (json_is_object(data) &&
+        (!filter->version || strcmp(json_get_string(data, "version", ""), filter->version) == 0) &&
+        (!filter->outcome || strcmp(json_get_string(data, "outcome", ""), filter->outcome) == 0))
+        return event;
+    json_decref(event);
+    return NULL;
+}
+
+static int read_newest(struct store *store, const struct segments *segments, const struct request_filter *filter,
+                       json_t *events, struct error *error)
+{
+    size_t bytes = 0;
+
+    for (size_t i = segments->count; i-- > 0;) {
+        cleanup_lines struct lines lines = {0};
+
+        if (read_lines(store, &segments->items[i].digest, &lines, error) < 0)
+            return -1;
+        for (size_t k = lines.count; k-- > 0;) {
+            json_t *event = event_of(lines.items[k], filter);
+
+            if (!event)
+                continue;
+            json_array_insert_new(events, 0, event);
+            bytes += strlen(lines.items[k]);
+            if (json_array_size(events) >= (size_t)filter->limit || bytes >= LIMIT_REQUEST_LOG_REPLY)
+                return 0;
+        }
+    }
+    return 0;
+}
+
+/* A cursor is "SEGMENT.LINES": so many lines of that segment have been seen. */
+static int parse_cursor(const char *text, int64_t *ret_segment, int64_t *ret_lines, struct error *error)
+{
+    const char *dot = strchr(text, '.');
+    cleanup_free char *segment = dot ? xstrndup(text, (size_t)(dot - text)) : NULL;
+
+    *ret_segment = *ret_lines = 0;
+    if (!*text)
+        return 0;
+    if (!dot)
+        return error_set(error, ERROR_INVALID, "'%s' is not a cursor", text);
+    return parse_int(segment, 0, INT64_MAX, ret_segment, error) < 0
+               ? -1
+               : parse_int(dot + 1, 0, INT64_MAX, ret_lines, error);
+}
+
+static int read_from(struct store *store, const struct segments *segments, const struct request_filter *filter,
+                     json_t *events, char **ret_next, struct error *error)
+{
+    int64_t segment, seen;
+    size_t bytes = 0;
+
+    if (parse_cursor(filter->after, &segment, &seen, error) < 0)
+        return -1;
+    for (size_t i = 0; i < segments->count; i++) {
+        cleanup_lines struct lines lines = {0};
+        int64_t id = segments->items[i].id;
+
+        if (id < segment)
+            continue;
+        if (read_lines(store, &segments->items[i].digest, &lines, error) < 0)
+            return -1;
+        for (size_t k = id == segment ? (size_t)seen : 0; k < lines.count; k++) {
+            json_t *event;
+
+            if (json_array_size(events) >= (size_t)filter->limit || bytes >= LIMIT_REQUEST_LOG_REPLY) {
+                *ret_next = xasprintf("%lld.%zu", (long long)id, k);
+                return 0;
+            }
+            event = event_of(lines.items[k], filter);
+            if (!event)
+                continue;
+            json_array_append_new(events, event);
+            bytes += strlen(lines.items[k]);
+        }
+    }
+    return 0;
+}
+
+int request_log_read(struct store *store, const char *project, const char *endpoint,
+                     const struct request_filter *filter, json_t **ret_events, char **ret_next, struct error *error)
+{
+    cleanup_json json_t *events = json_array();
+    cleanup_free char *next = NULL;
+    struct segments segments;
+    int r;
+
+    if (load_segments(store, project, endpoint, &segments, error) < 0)
+        return -1;
+    if (filter->after)
+        r = read_from(store, &segments, filter, events, &next, error);
+    else
+        r = read_newest(store, &segments, filter, events, error);
+    if (r < 0)
+        return -1;
+    *ret_events = steal_ptr(events);
+    *ret_next = steal_ptr(next);
+    return 0;
+}
