@@ -74,11 +74,14 @@ static int list_requests(struct http_request *request, struct http_response *res
                                                                               : ""};
     cleanup_free char *next = NULL;
     json_t *events;
+    bool is_first;
 
     if (lines < 0 || lines > LIMIT_REQUEST_LOG_LINES)
         return error_set(error, ERROR_INVALID, "query parameter 'lines' must be 1 to %d", LIMIT_REQUEST_LOG_LINES);
+    /* Who goes on reading closes nothing: segments are kept by their number. */
+    is_first = !filter.after || !*filter.after;
     if (check_endpoint(request, &project, error) < 0 ||
-        (daemon->serving && serving_requests(daemon->serving, name, error) < 0) ||
+        (is_first && daemon->serving && serving_requests(daemon->serving, name, error) < 0) ||
         request_log_read(daemon->store, project, name, &filter, &events, &next, error) < 0)
         return -1;
     http_reply_page(response, events, next);

@@ -254,3 +254,24 @@ def test_removed_with_the_endpoint(cli, endpoint, ask, client, daemon):
     # A new endpoint of that name begins with none.
     cli("endpoint", "create", "echo", "test/echo@1", "--public", "--log-sample", "1")
     assert cli.json("endpoint", "requests", "echo") == []
+
+
+def test_the_newest_are_kept(cli, endpoint, ask, client, tmp_path):
+    for i in range(67):
+        ask(f"n{i}")
+        assert texts(client.get("/api/v1/endpoints/echo/requests", query={"lines": 1})["items"]) == [f"n{i}"]
+    assert texts(everything(cli, tmp_path)) == [f"n{i}" for i in range(3, 67)]
+    assert len(cli.json("gc", "--grace", "0s")["removed"]) == 3
+    # A cursor into what is gone goes on with the oldest that is there.
+    page = client.get("/api/v1/endpoints/echo/requests", query={"after": "1.0", "limit": 2})
+    assert texts(page["items"]) == ["n3", "n4"]
+
+
+def test_who_goes_on_reading_closes_nothing(cli, endpoint, ask, client, daemon):
+    ask("a")
+    ask("b")
+    page = client.get("/api/v1/endpoints/echo/requests", query={"limit": 1})
+    ask("c")
+    page = client.get("/api/v1/endpoints/echo/requests", query={"limit": 5, "after": page["next"]})
+    assert texts(page["items"]) == ["b"] and page["next"] is None
+    assert texts(cli.json("endpoint", "requests", "echo")) == ["a", "b", "c"]
