@@ -309,3 +309,35 @@ def test_a_gateway_with_another_user_writes_too():
         assert len(logged(g)) == 1
         assert requests_of(g).stat().st_uid == 65533
         assert [p.stat().st_uid for p in requests_of(g).iterdir()] == [65533]
+
+
+def test_several_texts_and_answers_given_again_are_one_line_each():
+    with Gateway() as g:
+        g.package("echo", MODEL)
+        g.configure(g.endpoint("echo", [g.route(deterministic=True)], cache=1 << 20, log={"sample": 1}))
+        g.start_worker("echo")
+        g.wait_ready("echo")
+        reply = g.post("/v1/models/echo:predict", json.dumps({"instances": ["ab", "cd"]}))
+        assert reply.json == {"predictions": ["ba", "dc"]}
+        for _ in range(2):
+            assert g.post("/predict/echo", "abc").text == "cba"
+        several, first, again = [e["data"] for e in logged(g)]
+        assert json.loads(several["response"]["text"]) == reply.json and "run_ms" not in several
+        assert "run_ms" in first and "run_ms" not in again and "queue_ms" not in again
+        assert again["response"] == first["response"] and again["outcome"] == "ok"
+
+
+def test_copies_for_a_shadow_are_not_logged():
+    with Gateway() as g:
+        g.package("echo", MODEL)
+        g.configure(g.endpoint("echo", [g.route(), g.route("2", replicas=(2,), shadow=True)], log={"sample": 1}))
+        g.start_worker("echo", 1)
+        g.start_worker("echo", 2)
+        g.wait_ready("echo", replicas=2)
+        for _ in range(5):
+            assert g.post("/predict/echo", "abc").status == 200
+        deadline = time.monotonic() + SECONDS
+        while g.status("echo")["routes"][1]["shadow"]["copies"] < 5:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert [e["subject"] for e in logged(g)] == ["1"] * 5
