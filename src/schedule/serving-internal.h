@@ -27,7 +27,8 @@ struct replica {
     enum replica_state state;  /* as in the database */
     double cpus;               /* limits that it runs with, or is about to */
     uint64_t memory;
-    bool is_preparing;         /* a worker thread unpacks and pins; it must not be freed */
+    struct preparation *preparation; /* a worker thread unpacks and pins; it must not be freed. NULL: none does */
+    struct loop_source *retry;       /* one-shot: tries to prepare again; NULL: need not */
     bool is_running;           /* the engine has it */
     bool is_connected;         /* the gateway has it */
     bool was_ready;
@@ -59,6 +60,7 @@ struct serving {
     struct loop_source *trial_timer;    /* one-shot: the next look at running canaries; NULL: none is due */
     bool is_taking, take_again;         /* logged requests, on a worker thread */
     bool is_judging;                    /* rules of canaries, on a worker thread */
+    struct judgement *judgement;        /* what that thread has to read; NULL: nothing */
     atomic_bool is_posted, is_closing;
 
     pthread_mutex_t requests_mutex; /* held by who takes logged requests */
@@ -94,6 +96,8 @@ void serving_requests_take(struct serving *serving);
 void serving_trials_begin(struct serving *serving);
 /* Makes sure that the rules of those that run are looked at from time to time. */
 void serving_trials_watch(struct serving *serving);
+/* After the workers have ended. */
+void serving_trials_release(struct serving *serving);
 /* A replica of the version failed. If it was the last one of a canary or shadow that is running, that is over. */
 void serving_trial_failed(struct serving *serving, int64_t endpoint, int64_t version, const char *message);
 

@@ -29,9 +29,15 @@ struct replica *replica_new(struct serving *serving, const char *id)
     return r;
 }
 
+static void preparation_free(struct preparation *p);
+
 void replica_free(void *replica)
 {
-    free(replica);
+    struct replica *r = replica;
+
+    loop_remove(r->retry);
+    preparation_free(r->preparation); /* the workers have ended */
+    free(r);
 }
 
 char *replica_key(const struct replica *r, char buffer[REPLICA_KEY_SIZE])
@@ -130,7 +136,7 @@ void replica_forget(struct replica *r)
     cleanup_free char *owner = xasprintf("replica:%s", r->id),
                       *directory = store_path(r->serving->store, "runs/%s", r->id);
 
-    if (r->is_preparing || r->is_running)
+    if (r->preparation || r->is_running)
         return;
     if (db_begin_write(r->serving->store->db, &tx, &error) < 0 || replica_delete(&tx, r->id, &error) < 0 ||
         db_commit(&tx, &error) < 0 || vault_unpin(r->serving->store->vault, owner, &error) < 0 ||
@@ -152,6 +158,8 @@ struct preparation {
 
 static void preparation_free(struct preparation *p)
 {
+    if (!p)
+        return;
     model_version_clear(&p->version);
     json_decref(p->package);
     free(p->code);
@@ -351,7 +359,7 @@ static void prepared(void *userdata)
     struct preparation *p = userdata;
     struct replica *r = p->replica;
 
-    r->is_preparing = false;
+    r->preparation = NULL;
     if (p->error.code == ERROR_NONE)
         remember_package(r->serving, p);
     if (atomic_load(&r->serving->is_closing)) {
@@ -402,35 +410,26 @@ static int prepare_now(struct replica *r, struct error *error)
     }
     r->cpus = p->options.cpus;
     r->memory = p->options.memory;
-    r->is_preparing = true;
+    r->preparation = p;
     orchestrator_work(r->serving->orchestrator, prepare, prepared, p);
     return 0;
 }
 
-struct retry {
-    struct serving *serving;
-    char id[ID_SIZE];
-};
-
 static void retry(void *userdata)
 {
-    struct retry *retry = userdata;
-    struct replica *r = map_get(&retry->serving->replicas, retry->id);
+    struct replica *r = userdata;
     cleanup_error struct error error = ERROR_INIT;
 
-    if (r && r->state == REPLICA_STARTING && !r->is_running && !r->is_preparing && prepare_now(r, &error) < 0)
+    r->retry = NULL;
+    if (r->state == REPLICA_STARTING && !r->is_running && !r->preparation && prepare_now(r, &error) < 0)
         replica_failed(r, "start_failed", error.message);
-    free(retry);
 }
 
 /* What it needs is not there yet (an environment, memory): tried again in a second. */
 static void prepare_later(struct replica *r)
 {
-    struct retry *later = xnew0(struct retry);
-
-    later->serving = r->serving;
-    snprintf(later->id, sizeof(later->id), "%s", r->id);
-    loop_add_timer(r->serving->loop, NS_PER_SEC, retry, later);
+    if (!r->retry)
+        r->retry = loop_add_timer(r->serving->loop, NS_PER_SEC, retry, r);
 }
 
 int replica_start(struct serving *serving, int64_t endpoint, int64_t version, struct error *error)

@@ -66,15 +66,23 @@ static void judged(void *userdata)
 {
     struct judgement *j = userdata;
     struct serving *s = j->serving;
+    bool ended = j->ended;
 
     s->is_judging = false;
+    serving_trials_release(s);
     if (!atomic_load(&s->is_closing)) {
-        if (j->ended)
+        if (ended)
             serving_reconcile(s);
         serving_trials_watch(s);
     }
-    json_decref(j->status);
-    free(j);
+}
+
+void serving_trials_release(struct serving *s)
+{
+    if (s->judgement)
+        json_decref(s->judgement->status);
+    free(s->judgement);
+    s->judgement = NULL;
 }
 
 static void on_counters(void *userdata, const json_t *reply)
@@ -91,6 +99,7 @@ static void on_counters(void *userdata, const json_t *reply)
     j = xnew0(struct judgement);
     j->serving = s;
     j->status = json_deep_copy(reply);
+    s->judgement = j;
     orchestrator_work(s->orchestrator, judge, judged, j);
 }
 

@@ -352,7 +352,7 @@ static void end_unwanted(struct serving *s, const struct desired *d)
 
         if (replica_is_active(r) && !find_route(d, r))
             replica_drain(r, (LIMIT_PREDICT_TIMEOUT_MS + LIMIT_REPLICA_DRAIN_MS) * NS_PER_MS);
-        if (r->state == REPLICA_DRAINING && !r->is_running && !r->is_preparing)
+        if (r->state == REPLICA_DRAINING && !r->is_running && !r->preparation)
             replica_enter(r, REPLICA_STOPPED, "drained", NULL);
         if (r->state == REPLICA_DRAINING && now >= r->drain_until_ns)
             replica_stop(r, r->stop_sent ? SIGKILL : SIGTERM, "drain_timeout");
@@ -761,6 +761,7 @@ struct serving *serving_free(struct serving *s)
     gateway_link_free(s->link);
     loop_remove(s->wake);
     loop_remove(s->trial_timer);
+    serving_trials_release(s);
     map_release(&s->replicas);
     map_release(&s->backoffs);
     map_release(&s->scalers);

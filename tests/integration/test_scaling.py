@@ -251,7 +251,7 @@ def test_a_deployment_comes_at_the_size_of_the_present_one(cli, push, ask):
 def test_the_standby_is_there_while_the_live_version_is(cli, client, push, ask):
     push()
     push(SLOW + "\n# another\n")
-    cli("endpoint", "create", "slow", "test/slow@1", "--public", "--replicas", "0..1", "--idle", "700ms", "--queue", "1000")
+    cli("endpoint", "create", "slow", "test/slow@1", "--public", "--replicas", "0..1", "--idle", "3s", "--queue", "1000")
 
     def standby():
         shown = show(cli)
@@ -259,7 +259,7 @@ def test_the_standby_is_there_while_the_live_version_is(cli, client, push, ask):
 
     with Load(ask, 2, "0.01") as load:
         cli("endpoint", "deploy", "slow", "2")
-        time.sleep(1.5)  # longer than it may be idle
+        time.sleep(4.5)  # longer than it may be idle
         assert standby() == ["ready"]
         cli("endpoint", "rollback", "slow")
         time.sleep(0.3)
