@@ -182,11 +182,7 @@ class Daemon:
 
     def processor_seconds(self):
         """What the threads that it has now have used so far."""
-        used = 0
-        for thread in os.listdir(f"/proc/{self.process.pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/task/{thread}/schedstat") as f:
-                used += int(f.read().split()[0])
-        return used / 1e9
+        return cpu_nanoseconds([self.process.pid]) / 1e9
 
     def __enter__(self):
         self.boot_seconds = self.start()
@@ -277,6 +273,16 @@ def descendants(pid):
                 for child in f.read().split():
                     found += descendants(int(child))
     return found
+
+
+def cpu_nanoseconds(pids):
+    """What the threads that these processes have now have used so far, by the scheduler's own clock."""
+    used = 0
+    for pid in pids:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/schedstat") as f:
+                used += int(f.read().split()[0])
+    return used
 
 
 def cpu_seconds(pids):
