@@ -168,6 +168,7 @@ def test_killed_gateway_and_daemon_lose_and_double_nothing(cli, endpoint, ask, c
                     sent.append(f"n{len(sent)}")
             except OSError:
                 pass
+            time.sleep(0.01)  # what is written must not outrun who reads all of it, however slow the build
 
     def kill_gateway():
         pid = gateway_pid(daemon.client())
