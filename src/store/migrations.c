@@ -13,10 +13,10 @@ EMBED(migration_0008, "src/store/migrations/0008-quotas.sql");
 EMBED(migration_0009, "src/store/migrations/0009-requests.sql");
 
 const struct migration migrations[] = {
-    {1, "store", embedded_migration_0001},     {2, "access", embedded_migration_0002},
-    {3, "datasets", embedded_migration_0003},  {4, "runs", embedded_migration_0004},
-    {5, "models", embedded_migration_0005},    {6, "traffic", embedded_migration_0006},
-    {7, "scaling", embedded_migration_0007},   {8, "quotas", embedded_migration_0008},
+    {1, "store", embedded_migration_0001},    {2, "access", embedded_migration_0002},
+    {3, "datasets", embedded_migration_0003}, {4, "runs", embedded_migration_0004},
+    {5, "models", embedded_migration_0005},   {6, "traffic", embedded_migration_0006},
+    {7, "scaling", embedded_migration_0007},  {8, "quotas", embedded_migration_0008},
     {9, "requests", embedded_migration_0009},
 };
 const size_t migrations_count = ARRAY_SIZE(migrations);
