@@ -149,7 +149,8 @@ else:
     socket.create_connection(("127.0.0.1", 7777)).sendall(b"hello\\n")
 """
     run_id = submit(client, "python3", "-c", script, nodes={"main": 2}, resources={"cpus": 0.2})
-    wait_until(lambda: all(n["state"] == "running" for n in nodes_of(client, run_id)), what="both nodes to run")
+    # A run that waits for its place has no nodes yet: none is not all.
+    wait_until(lambda: [n["state"] for n in nodes_of(client, run_id)] == ["running"] * 2, what="both nodes to run")
     assert len(networks(daemon)) == 2
     daemon.kill()
     daemon.start()
