@@ -25,10 +25,13 @@ int request_log_add(struct db_tx *tx, const struct request_segment *segment, boo
                 "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO NOTHING",
                 "isiiii", endpoint, digest_format(&segment->digest, digest), segment->lines, segment->first_ms,
                 segment->last_ms, segment->bytes) < 0 ||
-        db_exec(tx, error,
-                "DELETE FROM request_segments WHERE endpoint = ?1 AND id <= "
-                "(SELECT id FROM request_segments WHERE endpoint = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
-                "ii", endpoint, (int64_t)LIMIT_REQUEST_LOG_KEPT) < 0)
+        db_exec(
+            tx, error,
+            "DELETE FROM request_segments WHERE id IN "
+            "(SELECT id FROM (SELECT id, row_number() OVER newest AS place, sum(bytes) OVER newest - bytes AS newer "
+            "FROM request_segments WHERE endpoint = ? WINDOW newest AS (ORDER BY id DESC)) "
+            "WHERE place > ? OR newer >= ?)",
+            "iii", endpoint, (int64_t)LIMIT_REQUEST_LOG_KEPT, (int64_t)LIMIT_REQUEST_LOG_KEPT_BYTES) < 0)
         return -1;
     *ret_is_kept = true;
     return 0;
@@ -142,43 +145,50 @@ static int read_newest(struct store *store, const struct segments *segments, con
     return 0;
 }
 
-/* A cursor is "SEGMENT.LINES": so many lines of that segment have been seen. */
-static int parse_cursor(const char *text, int64_t *ret_segment, int64_t *ret_lines, struct error *error)
-{
-    const char *dot = strchr(text, '.');
-    cleanup_free char *segment = dot ? xstrndup(text, (size_t)(dot - text)) : NULL;
+/* Where a page ended: so many lines of that segment have been seen. The pages end with what there was when the first
+ * was read, however fast more comes. As text "SEGMENT.LINES.LAST". */
+struct cursor {
+    int64_t segment, lines;
+    int64_t last; /* newest segment of these pages */
+};
 
-    *ret_segment = *ret_lines = 0;
-    if (!*text)
-        return 0;
-    if (!dot)
-        return error_set(error, ERROR_INVALID, "'%s' is not a cursor", text);
-    return parse_int(segment, 0, INT64_MAX, ret_segment, error) < 0
-               ? -1
-               : parse_int(dot + 1, 0, INT64_MAX, ret_lines, error);
+static int parse_cursor(const char *text, struct cursor *ret, struct error *error)
+{
+    int64_t *const numbers[] = {&ret->segment, &ret->lines, &ret->last};
+    const char *at = text;
+
+    for (size_t i = 0; i < 3; i++) {
+        size_t length = strcspn(at, ".");
+        cleanup_free char *number = xstrndup(at, length);
+
+        if (at[length] != (i < 2 ? '.' : '\0') || parse_int(number, 0, INT64_MAX, numbers[i], NULL) < 0)
+            return error_set(error, ERROR_INVALID, "'%s' is not a cursor: give 'next' of the page before", text);
+        at += length + 1;
+    }
+    return 0;
 }
 
 static int read_from(struct store *store, const struct segments *segments, const struct request_filter *filter,
                      json_t *events, char **ret_next, struct error *error)
 {
-    int64_t segment, seen;
+    struct cursor from = {.last = segments->count ? segments->items[segments->count - 1].id : 0};
     size_t bytes = 0;
 
-    if (parse_cursor(filter->after, &segment, &seen, error) < 0)
+    if (*filter->after && parse_cursor(filter->after, &from, error) < 0)
         return -1;
-    for (size_t i = 0; i < segments->count; i++) {
+    for (size_t i = 0; i < segments->count && segments->items[i].id <= from.last; i++) {
         cleanup_lines struct lines lines = {0};
         int64_t id = segments->items[i].id;
 
-        if (id < segment)
+        if (id < from.segment)
             continue;
         if (read_lines(store, &segments->items[i].digest, &lines, error) < 0)
             return -1;
-        for (size_t k = id == segment ? (size_t)seen : 0; k < lines.count; k++) {
+        for (size_t k = id == from.segment ? (size_t)from.lines : 0; k < lines.count; k++) {
             json_t *event;
 
             if (json_array_size(events) >= (size_t)filter->limit || bytes >= LIMIT_REQUEST_LOG_REPLY) {
-                *ret_next = xasprintf("%lld.%zu", (long long)id, k);
+                *ret_next = xasprintf("%lld.%zu.%lld", (long long)id, k, (long long)from.last);
                 return 0;
             }
             event = event_of(lines.items[k], filter);

@@ -1,7 +1,8 @@
 /*
  * Logged requests of endpoints, as the vault has them: segments of JSON lines (gateway/record.h), rows that name them.
  *
- * A row keeps its blob alive, and goes with its endpoint. An endpoint keeps its newest LIMIT_REQUEST_LOG_KEPT segments.
+ * A row keeps its blob alive, and goes with its endpoint. An endpoint keeps its newest LIMIT_REQUEST_LOG_KEPT segments,
+ * fewer where they pass LIMIT_REQUEST_LOG_KEPT_BYTES.
  */
 #pragma once
 
@@ -24,7 +25,7 @@ int request_log_add(struct db_tx *tx, const struct request_segment *segment, boo
 struct request_filter {
     const char *version, *outcome; /* NULL: any */
     int limit;                     /* lines, at most LIMIT_REQUEST_LOG_LINES */
-    const char *after;             /* a cursor: from there on; "": from the oldest. NULL: the newest ones */
+    const char *after; /* a cursor: from there on; "": from the oldest to the newest of now. NULL: the newest ones */
 };
 
 /* An array of events, oldest first, which ends early at LIMIT_REQUEST_LOG_REPLY bytes. *ret_next is where to go on, to

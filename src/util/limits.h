@@ -123,7 +123,8 @@
 #define LIMIT_REQUEST_LOG_SEGMENT_MS 60000 /* milliseconds before a segment is closed, full or not */
 #define LIMIT_REQUEST_LOG_CLOSED     (64 * MIB) /* segments that the daemon has not taken; beyond: lines are dropped */
 #define LIMIT_REQUEST_LOG_FILES      4096 /* the same, in number */
-#define LIMIT_REQUEST_LOG_KEPT       64 /* segments that an endpoint keeps; older ones go */
+#define LIMIT_REQUEST_LOG_KEPT       1024 /* segments that an endpoint keeps; older ones go */
+#define LIMIT_REQUEST_LOG_KEPT_BYTES (64 * MIB) /* the same, in bytes */
 #define LIMIT_REQUEST_LOG_LINES      1000 /* logged requests in one answer of the API */
 #define LIMIT_REQUEST_LOG_REPLY      (16 * MIB) /* bytes of them */
 

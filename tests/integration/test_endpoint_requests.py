@@ -117,9 +117,27 @@ def test_pages(cli, endpoint, ask, client, tmp_path):
             break
     assert got == want == texts(everything(cli, tmp_path))
     assert texts(client.get("/api/v1/endpoints/echo/requests", query={"lines": 5})["items"]) == want[-5:]
-    for query in ({"lines": 1001}, {"lines": -1}, {"after": "x"}, {"after": "1.x"}):
+    for query in ({"lines": 1001}, {"lines": -1}, {"after": "x"}, {"after": "1.x"}, {"after": "1.2"}, {"after": "1.2.3.4"}):
         assert client.request("GET", "/api/v1/endpoints/echo/requests", query=query).status == 400
     assert client.request("GET", "/api/v1/endpoints/other/requests").status == 404
+
+
+def test_pages_end_with_what_there_was(cli, endpoint, ask, client):
+    """Or who reads slower than others write would never come to an end."""
+    for i in range(4):
+        ask(f"{i}")
+    cli("endpoint", "requests", "echo")  # closes a segment
+    got, after = [], None
+    while True:
+        page = client.get("/api/v1/endpoints/echo/requests", query={"limit": 1, **({"after": after} if after else {})})
+        got += texts(page["items"])
+        after = page["next"]
+        if not after:
+            break
+        ask("later")
+        cli("endpoint", "requests", "echo")
+    assert got == ["0", "1", "2", "3"]
+    assert texts(client.get("/api/v1/endpoints/echo/requests")["items"]) == [*got, *["later"] * 3]
 
 
 def test_options(cli, push, ask):
@@ -257,15 +275,31 @@ def test_removed_with_the_endpoint(cli, endpoint, ask, client, daemon):
     assert cli.json("endpoint", "requests", "echo") == []
 
 
-def test_the_newest_are_kept(cli, endpoint, ask, client, tmp_path):
-    for i in range(67):
-        ask(f"n{i}")
-        assert texts(client.get("/api/v1/endpoints/echo/requests", query={"lines": 1})["items"]) == [f"n{i}"]
-    assert texts(everything(cli, tmp_path)) == [f"n{i}" for i in range(3, 67)]
-    assert len(cli.json("gc", "--grace", "0s")["removed"]) == 3
+def test_the_newest_are_kept(cli, endpoint, ask, client, daemon):
+    """64 MiB of segments and 1,024 of them: more is written here by hand."""
+
+    def log(text):
+        ask(text)
+        return texts(client.get("/api/v1/endpoints/echo/requests", query={"limit": 1000})["items"])
+
+    def change(sql):
+        with sqlite3.connect(daemon.data / "slipway.db", timeout=30) as db:
+            db.execute(sql)
+
+    for i in range(4):
+        assert log(f"n{i}")[-1] == f"n{i}"
+    change("UPDATE request_segments SET bytes = 64 << 20 WHERE id = 2")
+    assert log("n4") == ["n1", "n2", "n3", "n4"]
+    assert len(cli.json("gc", "--grace", "0s")["removed"]) == 1
     # A cursor into what is gone goes on with the oldest that is there.
-    page = client.get("/api/v1/endpoints/echo/requests", query={"after": "1.0", "limit": 2})
-    assert texts(page["items"]) == ["n3", "n4"]
+    page = client.get("/api/v1/endpoints/echo/requests", query={"after": "1.0.4", "limit": 2})
+    assert texts(page["items"]) == ["n1", "n2"]
+    change(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1021) "
+        "INSERT INTO request_segments (endpoint, digest, lines, first_at, last_at, bytes) "
+        "SELECT endpoint, printf('sha256:%064x', i), 1, first_at, last_at, 1 FROM request_segments, n WHERE id = 5"
+    )
+    assert log("n5") == ["n3", "n4", "n5"]
 
 
 def test_who_goes_on_reading_closes_nothing(cli, endpoint, ask, client, daemon):
