@@ -57,6 +57,7 @@ def measure(report, daemon, token, rate, seconds, what):
     report.add("  p50", latency["p50"], "ms")
     report.at_most("  p99", latency["p99"], 5, "ms")
     report.add("  p99.9", latency["p999"], "ms")
+    report.add("  sent later than meant, p99, a part of these", result["late_ms"]["p99"], "ms")
     report.add("  processor time of all of Slipway per request", used / result["answered"] * 1e6, "µs")
 
 
@@ -85,6 +86,7 @@ def deployments(report, daemon, client, token):
     report.add("5,000/s undisturbed, p99", statistics.median(p99(calm)), "ms", all=p99(calm))
     report.add(f"5,000/s with a deployment every {DEPLOY_EVERY} s, p99", statistics.median(p99(busy)), "ms", all=p99(busy))
     report.at_most("  errors and refusals", lost, 0)
+    report.add("  sent later than meant, p99", statistics.median([r["late_ms"]["p99"] for r in busy]), "ms")
     report.add("  deployments", len(deploys))
     report.add("  one takes", statistics.median(deploys) * 1000, "ms", all=[d * 1000 for d in deploys])
     ratios = [b / c for b, c in zip(p99(busy), p99(calm))]

@@ -288,6 +288,7 @@ static void print_outcome(const struct invocation *invocation, const json_t *set
         {"latency p99.9, ms", "latency_ms.p999", TABLE_NUMBER},
         {"latency max, ms", "latency_ms.max", TABLE_NUMBER},
         {"refused p99, ms", "refused_latency_ms.p99", TABLE_NUMBER},
+        {"sent late p99, ms", "late_ms.p99", TABLE_NUMBER},
         {"errors: connect", "errors.connect", TABLE_NUMBER},
         {"errors: closed", "errors.closed", TABLE_NUMBER},
         {"errors: timeout", "errors.timeout", TABLE_NUMBER},
@@ -367,11 +368,13 @@ static const struct option paper_options[] = {
 
 const struct command bench_commands[] = {
     {"bench", "URL", "measure a server under load", bench_options, run_bench, .offline = true,
-     .details = "Open-loop arrivals come by a clock whatever the server does, and latency counts from the moment a "
-                "request was meant to be sent. A closed loop sends the next request when the last one was answered.\n"
-                "\n"
-                "With --accuracy the number of measurements follows from the published rule: a preliminary series of "
-                "100 gives the standard deviation s, and n >= (t s / delta)^2 measurements of 100 ms are made.",
+     .details =
+         "Open-loop arrivals come by a clock whatever the server does, and latency counts from the moment a "
+         "request was meant to be sent; how late it was sent is told as well, because that part is the generator's "
+         "own. A closed loop sends the next request when the last one was answered.\n"
+         "\n"
+         "With --accuracy the number of measurements follows from the published rule: a preliminary series of "
+         "100 gives the standard deviation s, and n >= (t s / delta)^2 measurements of 100 ms are made.",
      .examples =
          "slipway bench http://127.0.0.1:8480/predict/digits --bearer $TOKEN --body @digit.json -r 5000 -d 30s\n"
          "slipway bench http://127.0.0.1:8480/ping -c 64 --report ping.html"},

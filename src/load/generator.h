@@ -64,10 +64,12 @@ struct load_result {
     uint64_t most_waiting;      /* arrivals that waited for a connection at the same time */
     struct histogram *latency;  /* of answers with status < 400 */
     struct histogram *refused;  /* of the others */
+    struct histogram *late;     /* how far behind its clock the generator itself was: part of those latencies */
 };
 
-/* Runs the load to its end; meanwhile the counters of ret_result grow, for callbacks to read. ERROR_UNAVAILABLE
- * if no connection can be made at all. Afterwards load_result_release() in any case. */
+/* Runs the load to its end, in this thread, which gets short turns on the processor and exact timers; meanwhile the
+ * counters of ret_result grow, for callbacks to read. ERROR_UNAVAILABLE if no connection can be made at all. Afterwards
+ * load_result_release() in any case. */
 int load_run(const struct load_options *options, struct load_result *ret_result, struct error *error);
 void load_result_release(struct load_result *result);
 uint64_t load_result_errors(const struct load_result *result);

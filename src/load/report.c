@@ -79,6 +79,7 @@ json_t *load_report_json(const struct load_result *result, const struct load_flo
     json_set_int(report, "most_waiting", (int64_t)result->most_waiting);
     json_object_set_new(report, "latency_ms", latency_json(result->latency));
     json_object_set_new(report, "refused_latency_ms", latency_json(result->refused));
+    json_object_set_new(report, "late_ms", latency_json(result->late));
     json_object_set_new(report, "intensity", intensity_json(flow));
     return report;
 }
@@ -279,8 +280,11 @@ void load_report_html(const json_t *settings, const json_t *report, const struct
     static const struct {
         const char *key, *caption;
     } tables[] = {
-        {"latency_ms", "Latency of accepted requests, ms"}, {"refused_latency_ms", "Latency of refused requests, ms"},
-        {"intensity", "Accepted requests a second"},        {"statuses", "Answers by status"},
+        {"latency_ms", "Latency of accepted requests, ms"},
+        {"refused_latency_ms", "Latency of refused requests, ms"},
+        {"late_ms", "Sent later than meant, ms"},
+        {"intensity", "Accepted requests a second"},
+        {"statuses", "Answers by status"},
         {"errors", "Requests without an answer"},
     };
     cleanup_json json_t *counts = json_object();

@@ -23,7 +23,7 @@ void load_flow_add(struct load_flow *flow, double intensity);
 void load_flow_release(struct load_flow *flow);
 
 /* {"seconds","requests","answered","accepted","requests_per_second","statuses":{…},"errors":{…},
- *  "latency_ms":{"mean","p50","p90","p99","p999","max"},"refused_latency_ms":{…}|null,
+ *  "latency_ms":{"mean","p50","p90","p99","p999","max"},"refused_latency_ms":{…}|null,"late_ms":{…}|null,
  *  "intensity":{"mean","deviation","n","needed","confidence","accuracy"}} A new reference. */
 json_t *load_report_json(const struct load_result *result, const struct load_flow *flow);
 

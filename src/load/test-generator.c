@@ -128,6 +128,7 @@ static void test_each_kind_of_arrivals(void **state)
         assert_int_equal(result.statuses[200], 500);
         assert_int_equal(histogram_count(result.latency), 500);
         assert_int_equal(load_result_errors(&result), 0);
+        assert_int_equal(histogram_count(result.late), kinds[i] == LOAD_CLOSED ? 0 : 500);
         load_result_release(&result);
     }
 }
@@ -199,6 +200,7 @@ static void test_late_arrivals_are_not_left_out(void **state)
     assert_int_equal(result.arrivals, 100);
     assert_int_equal(result.answered, 100);
     assert_true(histogram_max(result.latency) >= 140 * NS_PER_MS); /* from when it was meant to be sent */
+    assert_true(histogram_max(result.late) >= 140 * NS_PER_MS); /* and whose fault it was is told */
     load_result_release(&result);
 }
 

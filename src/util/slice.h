@@ -1,5 +1,5 @@
 /*
- * Short turns on a processor, for a process that answers others.
+ * Short turns on a processor, for a process that answers others, or that measures how they answer.
  *
  * Since Linux 6.12 a process may say how long its turns are (the request of EEVDF, the scheduler). Its share of
  * the processors stays what it is; but whoever asks for short turns and wakes up need not wait until a neighbour

@@ -61,6 +61,12 @@ def test_counts_what_the_server_saw(server):
     assert len(server.seen) == 200
     assert set(server.seen) == {("POST", "/predict/echo", None, b"hello")}
     assert result["latency_ms"]["p50"] <= result["latency_ms"]["p99"] <= result["latency_ms"]["max"]
+    assert result["late_ms"] is None  # a closed loop has no time to be late for
+
+
+def test_tells_how_late_it_was_itself(server):
+    result = json.loads(bench(server.url, "-n", "200", "-r", "1000", "-c", "8", "--json").stdout)["result"]
+    assert 0 <= result["late_ms"]["p50"] <= result["late_ms"]["max"] <= result["latency_ms"]["max"]
 
 
 def test_tokens_in_turn_and_bad_ones_by_chance(server):
