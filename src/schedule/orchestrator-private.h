@@ -69,6 +69,7 @@ struct orchestrator {
     void *run_ended_userdata;
     struct loop_source *resume; /* timer: the next pause between attempts is over */
     bool placing;               /* a placement is due in this turn */
+    bool has_queue;             /* what waited at the start is in the queue; nothing is placed before */
     bool gates_busy, gates_again;
     pthread_t thread;
     bool started;

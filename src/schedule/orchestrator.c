@@ -21,6 +21,7 @@ static const struct {
 
 #define LONG_RUN_MS   (5 * INT64_C(3600) * 1000)
 #define RULE_INTERVAL (60 * NS_PER_SEC) /* or a quarter of the limit, if that is less */
+#define QUEUE_RETRY   (1 * NS_PER_SEC)
 
 /* -- placement -- */
 
@@ -47,6 +48,8 @@ static void place(void *userdata)
     struct queue_item item;
 
     o->placing = false;
+    if (!o->has_queue)
+        return; /* what was submitted just now would pass what waits for longer */
     resume_paused(o);
     while (queue_next(o->queue, &o->pool, clock_wall_ms(), &item))
         active_begin(o, item.id);
@@ -499,6 +502,21 @@ static int load_queued(struct orchestrator *o, struct error *error)
     return r;
 }
 
+/* The first that the thread does; until then, a moment for thousands of runs, the API answers already. */
+static void take_queue(void *userdata)
+{
+    struct orchestrator *o = userdata;
+    cleanup_error struct error error = ERROR_INIT;
+
+    if (load_queued(o, &error) < 0) {
+        log_error("cannot read the queue; it is tried again", "error", error.message);
+        loop_add_timer(o->loop, QUEUE_RETRY, take_queue, o);
+        return;
+    }
+    o->has_queue = true;
+    orchestrator_place_soon(o);
+}
+
 static int load_live(struct orchestrator *o, struct error *error)
 {
     cleanup_strvec struct strvec ids = STRVEC_INIT;
@@ -545,8 +563,7 @@ int orchestrator_new(struct store *store, const struct orchestrator_options *opt
     o->long_run_ms = options->long_run_ms > 0 ? options->long_run_ms : LONG_RUN_MS;
     o->builder = builder_new(store, o->loop, o->workers, options->python, on_build, o);
     pool_init(&o->pool, 0, 0, 0, NULL);
-    if (open_engine(o, options, error) < 0 || builder_resume(o->builder, error) < 0 || load_live(o, error) < 0 ||
-        load_queued(o, error) < 0) {
+    if (open_engine(o, options, error) < 0 || builder_resume(o->builder, error) < 0 || load_live(o, error) < 0) {
         orchestrator_free(o);
         return -1;
     }
@@ -554,7 +571,7 @@ int orchestrator_new(struct store *store, const struct orchestrator_options *opt
                       o->long_run_ms * NS_PER_MS / 4 < RULE_INTERVAL ? o->long_run_ms * NS_PER_MS / 4 : RULE_INTERVAL,
                       apply_rules, o);
     active_decide_gates(o);
-    orchestrator_place_soon(o);
+    loop_post(o->loop, take_queue, o);
     *ret_orchestrator = o;
     return 0;
 }
