@@ -617,7 +617,12 @@ static int set_up(struct monitor *monitor, struct error *error)
     signal(SIGHUP, SIG_IGN);
     signal(SIGINT, SIG_IGN);
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    if (monitor_spec_load(spec, &monitor->spec, error) < 0 || open_control(monitor, error) < 0 ||
+    if (monitor_spec_load(spec, &monitor->spec, error) < 0)
+        return -1;
+    /* The runtime will be a while before it moves the container into its group. */
+    if (monitor->spec->kind == MONITOR_OCI && monitor->spec->cgroup)
+        cgroup_hasten(monitor->cgroups);
+    if (open_control(monitor, error) < 0 ||
         capture_open(log, monitor->spec->log_limit, monitor->loop, on_truncated, monitor, &monitor->capture, error) <
             0 ||
         open_view(monitor, error) < 0)

@@ -49,8 +49,13 @@ int cgroup_create(const struct cgroups *cgroups, const char *path, const struct 
 /* Changes how much the group gets when processors are short: 1024 for each core is what it is entitled to; at
  * least 2. ERROR_UNSUPPORTED without a usable controller. */
 int cgroup_set_shares(const struct cgroups *cgroups, const char *path, uint64_t shares, struct error *error);
-/* Moves a process (0: the caller) into the group. */
+/* Moves a process into the group; 0: the calling thread, which is the only one of its process. Linux waits for an RCU
+ * grace period, 8 to 30 ms, before it moves a process, unless another was moved a moment ago; but in version 1 a thread
+ * that moves itself waits for nothing. */
 int cgroup_enter(const struct cgroups *cgroups, const char *path, pid_t pid, struct error *error);
+/* Begins that wait for somebody who is about to move a process, in a child process: it moves itself, to where it does
+ * no harm, and ends. Its pid, for the caller to wait for, or -1. Only for processes of one thread. */
+pid_t cgroup_hasten(const struct cgroups *cgroups);
 /* Sends SIGKILL to every process in the group and below; returns how many there were. Repeat until 0. */
 int cgroup_kill(const struct cgroups *cgroups, const char *path);
 /* Removes the group from all trees; groups that still hold processes stay. Absent is fine. */

@@ -57,6 +57,7 @@ static void test_version_1(void **state)
     cleanup_error struct error error = ERROR_INIT;
     cleanup_cgroups struct cgroups *cgroups = NULL;
     struct cgroup_limits limits = {.cpus = 1.5, .memory = 1000000, .pids = 20};
+    static const char *const trees[] = {"cpu", "memory", "pids"};
     struct cgroup_stats stats;
     struct machine m;
 
@@ -70,6 +71,13 @@ static void test_version_1(void **state)
     add_file(&m, "memory/slipway/a/memory.max_usage_in_bytes", "8192\n");
     add_file(&m, "memory/slipway/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
     add_file(&m, "pids/slipway/a/pids.current", "7\n");
+    for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
+        cleanup_free char *tasks = xasprintf("%s/slipway/a/tasks", trees[i]);
+        cleanup_free char *procs = xasprintf("%s/slipway/a/cgroup.procs", trees[i]);
+
+        add_file(&m, tasks, "");
+        add_file(&m, procs, "");
+    }
     cgroups = cgroups_open(m.mountinfo);
     assert_string_equal(cgroups_version(cgroups), "v1");
     assert_true(cgroups_usable(cgroups, CGROUP_MEMORY));
@@ -85,6 +93,31 @@ static void test_version_1(void **state)
     assert_int_equal(stats.pids, 7);
     cgroup_read(cgroups, "/slipway/absent", &stats);
     assert_true(stats.memory == CGROUP_UNKNOWN && stats.cpu_ns == CGROUP_UNKNOWN);
+    assert_ok(cgroup_enter(cgroups, "/slipway/a", 77, &error), &error);
+    assert_file(&m, "memory/slipway/a/cgroup.procs", "77");
+    assert_file(&m, "memory/slipway/a/tasks", "");
+    assert_ok(cgroup_enter(cgroups, "/slipway/a", 0, &error), &error); /* as a thread, which need not wait */
+    assert_file(&m, "cpu/slipway/a/tasks", "0");
+    assert_file(&m, "pids/slipway/a/tasks", "0");
+    free_machine(&m);
+}
+
+static void test_hasten(void **state)
+{
+    cleanup_cgroups struct cgroups *cgroups = NULL;
+    cleanup_free char *text = NULL;
+    struct machine m;
+    int status;
+    pid_t pid;
+
+    make_machine(&m, (const char *[]){"cpu", "cgroup", "rw,cpu", NULL});
+    add_file(&m, "cpu/cgroup.procs", "");
+    cgroups = cgroups_open(m.mountinfo);
+    pid = cgroup_hasten(cgroups);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    text = xasprintf("%d", (int)pid);
+    assert_file(&m, "cpu/cgroup.procs", text);
     free_machine(&m);
 }
 
@@ -138,6 +171,7 @@ static void test_none(void **state)
     assert_ok(cgroup_create(cgroups, "/slipway/c", &none, &error), &error);
     assert_error(cgroup_create(cgroups, "/slipway/c", &memory, &error), &error, ERROR_UNSUPPORTED, "memory");
     assert_int_equal(cgroup_kill(cgroups, "/slipway/c"), 0);
+    assert_int_equal(cgroup_hasten(cgroups), -1);
     cgroup_remove(cgroups, "/slipway/c");
     free_machine(&m);
 }
@@ -174,10 +208,8 @@ static void test_kill_and_remove(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_version_1),
-        cmocka_unit_test(test_version_2),
-        cmocka_unit_test(test_none),
-        cmocka_unit_test(test_kill_and_remove),
+        cmocka_unit_test(test_version_1), cmocka_unit_test(test_hasten),          cmocka_unit_test(test_version_2),
+        cmocka_unit_test(test_none),      cmocka_unit_test(test_kill_and_remove),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
