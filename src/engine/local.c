@@ -46,6 +46,8 @@ static void local_close(struct engine *engine)
     gpus_close(local->gpus);
     oci_host_release(&local->host);
     runtime_release(&local->runtime);
+    if (local->root)
+        rmdir(local->root); /* of what still runs there is state: it stays */
     free(local->root);
     free(local);
     engine->state = NULL;

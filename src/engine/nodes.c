@@ -113,16 +113,17 @@ static bool has_file(const struct node *node, const char *name)
 
 static void remove_remains(struct node *node)
 {
+    static const char *const suffixes[] = {"", ".pid", ".log"}; /* the runtime's state, and what it told a monitor */
     const char *cgroup = json_get_string(node->document, "cgroup", NULL);
     const json_t *runtime = json_object_get(node->document, "runtime");
     const char *root = json_get_string(runtime, "root", NULL), *name = json_get_string(runtime, "container", NULL);
 
     if (cgroup)
         cgroup_remove(node->nodes->cgroups, cgroup);
-    if (root && name) {
-        cleanup_free char *state = fs_join(root, name);
+    for (size_t i = 0; root && name && i < ARRAY_SIZE(suffixes); i++) {
+        cleanup_free char *path = xasprintf("%s/%s%s", root, name, suffixes[i]);
 
-        fs_remove_all(state, NULL);
+        fs_remove_all(path, NULL);
     }
 }
 

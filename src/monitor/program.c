@@ -211,10 +211,17 @@ static void init_known(struct program *program, pid_t pid)
         program_signal(program, program->pending_signal);
 }
 
-/* The message of the last line of the runtime's log that has one. */
-static char *runtime_message(const struct program *program)
+/* What the runtime tells us. Not in the node's directory: a program that fills the disk at once would be taken for one
+ * that was not started, because the runtime writes its pid last. */
+static char *runtime_file(const struct program *program, const char *suffix)
 {
-    cleanup_free char *path = fs_join(program->directory, "runtime.log"), *text = NULL;
+    return xasprintf("%s/%s.%s", program->spec->runtime_root, program->spec->container, suffix);
+}
+
+/* The message of the last line of the runtime's log that has one. */
+static char *runtime_message(const char *path)
+{
+    cleanup_free char *text = NULL;
     cleanup_strvec struct strvec lines = STRVEC_INIT;
 
     if (fs_read(path, RUNTIME_LOG_MAX, &text, NULL, NULL) < 0)
@@ -232,14 +239,21 @@ static char *runtime_message(const struct program *program)
 
 static void runtime_ended(struct program *program, int status)
 {
-    cleanup_free char *path = fs_join(program->directory, "runtime.pid"), *text = NULL, *message = NULL;
+    cleanup_free char *pid_file = runtime_file(program, "pid"), *log = runtime_file(program, "log"), *text = NULL,
+                      *message = NULL;
+    int pid = 0;
 
     program->runtime = 0;
-    if (status == 0 && fs_read(path, 64, &text, NULL, NULL) == 0 && (int)strtol(text, NULL, 10) > 0) {
-        init_known(program, (int)strtol(text, NULL, 10));
+    if (status == 0 && fs_read(pid_file, 64, &text, NULL, NULL) == 0)
+        pid = (int)strtol(text, NULL, 10);
+    if (pid <= 0)
+        message = runtime_message(log);
+    unlink(pid_file);
+    unlink(log);
+    if (pid > 0) {
+        init_known(program, pid);
         return;
     }
-    message = runtime_message(program);
     set_failure(program, "%s could not start the container: %s", fs_basename(program->spec->runtime),
                 message ? message : "it said nothing");
     finish(program);
@@ -350,19 +364,20 @@ static void exec_child(const struct program *program, const char *const *argv, c
 
 static void runtime_argv(const struct program *program, struct strvec *argv)
 {
+    cleanup_free char *pid_file = runtime_file(program, "pid"), *log = runtime_file(program, "log");
     const struct monitor_spec *spec = program->spec;
 
     strvec_push(argv, spec->runtime);
     strvec_push(argv, "--root");
     strvec_push(argv, spec->runtime_root);
     strvec_push(argv, "--log");
-    strvec_pushf(argv, "%s/runtime.log", program->directory);
+    strvec_push(argv, log);
     strvec_push(argv, "--log-format");
     strvec_push(argv, "json");
     strvec_push(argv, "run");
     strvec_push(argv, "--detach");
     strvec_push(argv, "--pid-file");
-    strvec_pushf(argv, "%s/runtime.pid", program->directory);
+    strvec_push(argv, pid_file);
     strvec_push(argv, "--bundle");
     strvec_push(argv, program->directory);
     strvec_push(argv, "--preserve-fds");
@@ -407,10 +422,12 @@ int program_start(struct program *program, const int output_fds[2], struct error
         if (fchown(output_fds[i], spec->uid, spec->gid) < 0) {
             /* It can still write to them, only not open them anew by name. */
         }
-    if (spec->kind == MONITOR_OCI)
+    if (spec->kind == MONITOR_OCI) {
+        mkdir(spec->runtime_root, 0700); /* a daemon that stopped took it away if nothing was in it */
         runtime_argv(program, &argv);
-    else
+    } else {
         process_argv(program, &argv);
+    }
 
     pid = fork(); /* this program has one thread */
     if (pid == 0)
