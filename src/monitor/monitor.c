@@ -619,15 +619,12 @@ static int set_up(struct monitor *monitor, struct error *error)
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     if (monitor_spec_load(spec, &monitor->spec, error) < 0)
         return -1;
-    /* The runtime will be a while before it moves the container into its group. */
-    if (monitor->spec->kind == MONITOR_OCI && monitor->spec->cgroup)
-        cgroup_hasten(monitor->cgroups);
+    monitor->program = program_new(monitor->directory, monitor->spec, monitor->loop, &program_callbacks, monitor);
     if (open_control(monitor, error) < 0 ||
         capture_open(log, monitor->spec->log_limit, monitor->loop, on_truncated, monitor, &monitor->capture, error) <
             0 ||
         open_view(monitor, error) < 0)
         return -1;
-    monitor->program = program_new(monitor->directory, monitor->spec, monitor->loop, &program_callbacks, monitor);
     /* A replica's usage is asked for when somebody wants to see it; it has no end that its record could wait for. */
     if (monitor->spec->cgroup && !monitor->spec->restart)
         loop_add_interval(monitor->loop, STATS_INTERVAL, on_stats, monitor);

@@ -44,6 +44,15 @@ struct program {
     size_t n_early;
 };
 
+/* The runtime is a while before it moves the container into its group; the wait for that passes meanwhile. */
+static void prepare_moves(void)
+{
+    if (fork() == 0) { /* this program has one thread */
+        cgroup_await_moves(cgroups_open(NULL));
+        _exit(0);
+    }
+}
+
 struct program *program_new(const char *directory, const struct monitor_spec *spec, struct loop *loop,
                             const struct program_callbacks *callbacks, void *userdata)
 {
@@ -55,6 +64,8 @@ struct program *program_new(const char *directory, const struct monitor_spec *sp
     program->callbacks = callbacks;
     program->userdata = userdata;
     program->report_fd = -1;
+    if (spec->kind == MONITOR_OCI && spec->cgroup)
+        prepare_moves();
     return program;
 }
 

@@ -311,19 +311,14 @@ int cgroup_enter(const struct cgroups *cgroups, const char *path, pid_t pid, str
     return 0;
 }
 
-pid_t cgroup_hasten(const struct cgroups *cgroups)
+void cgroup_await_moves(const struct cgroups *cgroups)
 {
     const struct tree *tree = find_tree(cgroups, CGROUP_CPU);
-    pid_t pid = tree && tree->writable ? fork() : -1;
+    char text[16];
 
-    if (pid == 0) {
-        char text[16];
-
-        snprintf(text, sizeof(text), "%d", (int)getpid());
+    snprintf(text, sizeof(text), "%d", (int)getpid());
+    if (tree && tree->writable)
         write_control(tree, "", "cgroup.procs", text, NULL);
-        _exit(0);
-    }
-    return pid;
 }
 
 /* -- ending -- */

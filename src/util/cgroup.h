@@ -53,9 +53,9 @@ int cgroup_set_shares(const struct cgroups *cgroups, const char *path, uint64_t 
  * grace period, 8 to 30 ms, before it moves a process, unless another was moved a moment ago; but in version 1 a thread
  * that moves itself waits for nothing. */
 int cgroup_enter(const struct cgroups *cgroups, const char *path, pid_t pid, struct error *error);
-/* Begins that wait for somebody who is about to move a process, in a child process: it moves itself, to where it does
- * no harm, and ends. Its pid, for the caller to wait for, or -1. Only for processes of one thread. */
-pid_t cgroup_hasten(const struct cgroups *cgroups);
+/* That wait, for a child process that does nothing else, of somebody who will have a process moved soon: the caller is
+ * moved to where it does no harm. */
+void cgroup_await_moves(const struct cgroups *cgroups);
 /* Sends SIGKILL to every process in the group and below; returns how many there were. Repeat until 0. */
 int cgroup_kill(const struct cgroups *cgroups, const char *path);
 /* Removes the group from all trees; groups that still hold processes stay. Absent is fine. */

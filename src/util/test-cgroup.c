@@ -60,6 +60,7 @@ static void test_version_1(void **state)
     static const char *const trees[] = {"cpu", "memory", "pids"};
     struct cgroup_stats stats;
     struct machine m;
+    char pid[16];
 
     make_machine(&m, (const char *[]){"cpu", "cgroup", "rw,cpu,cpuacct", "memory", "cgroup", "rw,memory", "pids",
                                       "cgroup", "rw,pids", "systemd", "cgroup", "rw,name=systemd", NULL});
@@ -71,6 +72,7 @@ static void test_version_1(void **state)
     add_file(&m, "memory/slipway/a/memory.max_usage_in_bytes", "8192\n");
     add_file(&m, "memory/slipway/a/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n");
     add_file(&m, "pids/slipway/a/pids.current", "7\n");
+    add_file(&m, "cpu/cgroup.procs", "");
     for (size_t i = 0; i < ARRAY_SIZE(trees); i++) {
         cleanup_free char *tasks = xasprintf("%s/slipway/a/tasks", trees[i]);
         cleanup_free char *procs = xasprintf("%s/slipway/a/cgroup.procs", trees[i]);
@@ -99,25 +101,9 @@ static void test_version_1(void **state)
     assert_ok(cgroup_enter(cgroups, "/slipway/a", 0, &error), &error); /* as a thread, which need not wait */
     assert_file(&m, "cpu/slipway/a/tasks", "0");
     assert_file(&m, "pids/slipway/a/tasks", "0");
-    free_machine(&m);
-}
-
-static void test_hasten(void **state)
-{
-    cleanup_cgroups struct cgroups *cgroups = NULL;
-    cleanup_free char *text = NULL;
-    struct machine m;
-    int status;
-    pid_t pid;
-
-    make_machine(&m, (const char *[]){"cpu", "cgroup", "rw,cpu", NULL});
-    add_file(&m, "cpu/cgroup.procs", "");
-    cgroups = cgroups_open(m.mountinfo);
-    pid = cgroup_hasten(cgroups);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_int_equal(status, 0);
-    text = xasprintf("%d", (int)pid);
-    assert_file(&m, "cpu/cgroup.procs", text);
+    cgroup_await_moves(cgroups);
+    snprintf(pid, sizeof(pid), "%d", (int)getpid());
+    assert_file(&m, "cpu/cgroup.procs", pid);
     free_machine(&m);
 }
 
@@ -171,7 +157,7 @@ static void test_none(void **state)
     assert_ok(cgroup_create(cgroups, "/slipway/c", &none, &error), &error);
     assert_error(cgroup_create(cgroups, "/slipway/c", &memory, &error), &error, ERROR_UNSUPPORTED, "memory");
     assert_int_equal(cgroup_kill(cgroups, "/slipway/c"), 0);
-    assert_int_equal(cgroup_hasten(cgroups), -1);
+    cgroup_await_moves(cgroups);
     cgroup_remove(cgroups, "/slipway/c");
     free_machine(&m);
 }
@@ -208,8 +194,10 @@ static void test_kill_and_remove(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_version_1), cmocka_unit_test(test_hasten),          cmocka_unit_test(test_version_2),
-        cmocka_unit_test(test_none),      cmocka_unit_test(test_kill_and_remove),
+        cmocka_unit_test(test_version_1),
+        cmocka_unit_test(test_version_2),
+        cmocka_unit_test(test_none),
+        cmocka_unit_test(test_kill_and_remove),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
