@@ -33,6 +33,7 @@
 #include "load/target.h"
 #include "util/clock.h"
 #include "util/fs.h"
+#include "util/hash.h"
 #include "util/limits.h"
 #include "util/parse.h"
 #include "util/xalloc.h"
@@ -99,7 +100,8 @@ struct paper {
     const struct figure *figure;       /* what is measured now, for the line on the terminal */
     double x;
     struct error failure;      /* of a token request inside the load */
-    uint64_t seed;
+    int64_t seed;              /* of the first point's arrivals; each point has its own */
+    uint64_t n_loads;
 };
 
 /* -- tokens -- */
@@ -223,7 +225,7 @@ static int run_load(struct paper *paper, struct load_result *ret_result, struct 
                                    .connections = paper->connections,
                                    .arrivals = LOAD_POISSON,
                                    .rate = paper->rate,
-                                   .seed = paper->seed++,
+                                   .seed = (uint64_t)paper->seed + paper->n_loads++,
                                    .next = next_request,
                                    .reply = on_reply,
                                    .tick = on_tick,
@@ -485,10 +487,10 @@ static void print_figure(const struct invocation *invocation, const json_t *figu
 
 static json_t *settings_json(const struct paper *paper)
 {
-    return json_build("{s:f, s:I, s:i, s:f, s:f, s:f, s:i}", "rate", paper->rate, "clients",
+    return json_build("{s:f, s:I, s:i, s:f, s:f, s:f, s:I, s:i}", "rate", paper->rate, "clients",
                       (json_int_t)paper->n_clients, "connections", paper->connections, "preliminary_series_s",
                       (double)paper->time_ns / 1e9, "confidence", paper->confidence, "accuracy", paper->accuracy,
-                      "processors", (int)sysconf(_SC_NPROCESSORS_ONLN));
+                      "seed", (json_int_t)paper->seed, "processors", (int)sysconf(_SC_NPROCESSORS_ONLN));
 }
 
 /* -- set up -- */
@@ -543,6 +545,11 @@ static int set_up(struct paper *paper, struct error *error)
 {
     struct invocation *invocation = paper->invocation;
     int64_t clients = 100, connections = 32, time_ms = 10000;
+    uint32_t seed;
+
+    /* Another one each time: an unlucky draw is not to be met again and again. */
+    random_bytes(&seed, sizeof(seed));
+    paper->seed = seed;
 
     paper->rate = 10000;
     paper->confidence = 0.95;
@@ -553,6 +560,7 @@ static int set_up(struct paper *paper, struct error *error)
         option_int(invocation, "connections", 1, 10000, &connections, error) < 0 ||
         option_number(invocation, "confidence", 0.5, 0.999, &paper->confidence, error) < 0 ||
         option_number(invocation, "accuracy", 1e-5, 1, &paper->accuracy, error) < 0 ||
+        option_int(invocation, "seed", 0, UINT32_MAX, &paper->seed, error) < 0 ||
         option_duration_ms(invocation, "time", &time_ms, error) < 0)
         return -1;
     if (time_ms < 1000 || time_ms > 3600000)
@@ -561,8 +569,7 @@ static int set_up(struct paper *paper, struct error *error)
     paper->clients = xcalloc(paper->n_clients, sizeof(*paper->clients));
     paper->connections = (int)connections;
     paper->time_ns = time_ms * NS_PER_MS;
-    paper->seed = 1;
-    random_source_init(&paper->random, 42);
+    random_source_init(&paper->random, ~(uint64_t)paper->seed);
     if (find_endpoint(paper, invocation->arguments[0], error) < 0)
         return -1;
     paper->bad_text = request_with(paper, BAD_TOKEN, &paper->bad_length);
@@ -614,7 +621,8 @@ static int show(struct paper *paper, const struct figure *figures, struct error 
     } else {
         for (size_t i = 0; i < ARRAY_SIZE(figure_rows); i++)
             print_figure(paper->invocation, json_array_get(list, i));
-        printf("%zu of %zu points lie inside of the predicted interval\n", points - outside, points);
+        printf("%zu of %zu points lie inside of the predicted interval (--seed %lld)\n", points - outside, points,
+               (long long)paper->seed);
     }
     if (path && write_page(path, paper, settings, figures, error) < 0)
         return -1;

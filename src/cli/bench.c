@@ -362,6 +362,7 @@ static const struct option paper_options[] = {
     {"accuracy", 0, "SHARE",
      "go on until each point is known to this share of the rate, up to 500 measurements (0.01)"},
     {"body", 'b', "TEXT", "body of each request ([])"},
+    {"seed", 0, "N", "seed of the arrivals and the bad tokens (another one each time)"},
     {"report", 'o', "FILE", "write a page with both figures (HTML)"},
     {},
 };

@@ -137,7 +137,8 @@ def test_paper_measures_what_theory_predicts(daemon, tmp_path):
     slipway("model", "push", "test/echo", str(tmp_path / "echo"))
     slipway("endpoint", "create", "echo", "test/echo@1")
     out = slipway("bench", "paper", "echo", "--rate", "200", "--clients", "10", "--time", "2s", "--bad-tokens", "0,0.5,1",
-                  "--ttls", "1", "--confidence", "0.999", "--report", str(page), "--json", status=1)
+                  "--ttls", "1", "--confidence", "0.999", "--seed", "7", "--report", str(page), "--json", status=1)
+    assert json.loads(out)["settings"]["seed"] == 7
     bad, ttl = json.loads(out)["figures"]
     assert [p["x"] for p in bad["points"]] == [0, 0.5, 1] and [p["x"] for p in ttl["points"]] == [1]
     assert [round(p["predicted"]) for p in bad["points"]] == [200, 100, 0]
