@@ -4,7 +4,7 @@ tokens' time to live. Each point must lie in the interval that queueing theory p
 with a confidence of 0.999: with that of the paper, 0.95, every tenth run would find a point outside where all is well.
 The page with both figures is build/bench/paper.html.
 
-About 5 minutes.
+About 2 minutes.
 
 usage: paper.py [--quick]
 """
