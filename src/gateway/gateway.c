@@ -1,9 +1,11 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 #include "gateway/call.h"
@@ -66,13 +68,35 @@ static void raise_file_limit(void)
     }
 }
 
+/* Somebody removed the data directory while its daemon was not there: a port that nobody can free by a command. */
+static void end_if_orphaned(void *userdata)
+{
+    struct gateway *gateway = userdata;
+    struct stat status;
+
+    if (fstat(gateway->directory_fd, &status) < 0 || status.st_nlink > 0)
+        return;
+    log_warning("the gateway's directory was removed", "directory", gateway->options->directory);
+    loop_stop(gateway->loop);
+}
+
+static int watch_directory(struct gateway *gateway, struct error *error)
+{
+    gateway->directory_fd = open(gateway->options->directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (gateway->directory_fd < 0)
+        return error_set_errno(error, errno, "cannot open %s", gateway->options->directory);
+    loop_add_interval(gateway->loop, LIMIT_ORPHAN_MS * NS_PER_MS, end_if_orphaned, gateway);
+    return 0;
+}
+
 static int open_all(struct gateway *gateway, struct error *error)
 {
     cleanup_free char *control = fs_join(gateway->options->directory, "control.sock");
     cleanup_free char *workers = fs_join(gateway->options->directory, "worker.sock");
 
     /* The workers' preparation for a wait comes first: it may free connections to be read again. */
-    if (fs_mkdir_all(gateway->options->directory, 0755, error) < 0 || bearer_new(gateway, &gateway->auth, error) < 0 ||
+    if (fs_mkdir_all(gateway->options->directory, 0755, error) < 0 || watch_directory(gateway, error) < 0 ||
+        bearer_new(gateway, &gateway->auth, error) < 0 ||
         workers_open(gateway, workers, &gateway->workers, error) < 0 || listener_open(gateway, error) < 0)
         return -1;
     /* A successor knows nothing yet: who waited through the change goes on waiting for the routes. */
@@ -108,11 +132,13 @@ static void close_all(struct gateway *gateway)
     routes_release(&gateway->routes);
     gateway->control = control_close(gateway->control);
     loop_free(gateway->loop);
+    if (gateway->directory_fd >= 0)
+        close(gateway->directory_fd);
 }
 
 int gateway_run(const struct gateway_options *options, struct error *error)
 {
-    struct gateway gateway = {.options = options, .loop = loop_new()};
+    struct gateway gateway = {.options = options, .loop = loop_new(), .directory_fd = -1};
     int result;
 
     signal(SIGPIPE, SIG_IGN);

@@ -62,6 +62,7 @@ struct gateway {
     int64_t started_ms;     /* wall clock */
     bool draining;
     int64_t drain_until_ns;
+    int directory_fd;
 };
 
 /* Runs until SIGTERM or SIGINT and the drain after it. Prints "listening on URL" lines to standard error's log. */

@@ -206,6 +206,15 @@ static void on_terminate(void *userdata, int signal)
     stop(userdata, SIGTERM, "stopped");
 }
 
+/* Somebody removed the data directory: there is nobody who would stop this node. */
+static void end_if_orphaned(void *userdata)
+{
+    struct monitor *monitor = userdata;
+
+    if (!fs_exists(monitor->directory))
+        stop(monitor, SIGTERM, "removed");
+}
+
 static void on_timeout(void *userdata)
 {
     struct monitor *monitor = userdata;
@@ -625,6 +634,7 @@ static int set_up(struct monitor *monitor, struct error *error)
             0 ||
         open_view(monitor, error) < 0)
         return -1;
+    loop_add_interval(monitor->loop, LIMIT_ORPHAN_MS * NS_PER_MS, end_if_orphaned, monitor);
     /* A replica's usage is asked for when somebody wants to see it; it has no end that its record could wait for. */
     if (monitor->spec->cgroup && !monitor->spec->restart)
         loop_add_interval(monitor->loop, STATS_INTERVAL, on_stats, monitor);

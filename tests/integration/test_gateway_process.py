@@ -1,6 +1,7 @@
 """The gateway as a process of the daemon: its user, its socket, its end."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -8,7 +9,7 @@ import threading
 import time
 
 import pytest
-from conftest import Client, wait_until
+from conftest import Client, processes_of, wait_until
 
 PACKAGE = "def init():\n    pass\n\ndef predict(text):\n    return text\n"
 
@@ -195,3 +196,15 @@ def test_why_it_does_not_start_is_shown(make_daemon, environment, tmp_path):
     certificate.write_text(good)
     wait_for_gateway(client)
     assert problem_of(client) is None
+
+
+def test_ends_when_its_directory_is_removed(cli, daemon, client, serve):
+    """So do the replicas' monitors and workers: with the daemon killed and its data deleted, nobody could stop them."""
+    serve()
+    assert predict(daemon, make_token(cli, "t")).status == 200
+    daemon.kill()
+    assert len(processes_of(daemon.data)) >= 2  # the gateway and a monitor live on, for the next daemon
+    shutil.rmtree(daemon.data)
+    wait_until(lambda: not processes_of(daemon.data), 60, "the end of what served")
+    with pytest.raises(OSError):
+        predict(daemon)
