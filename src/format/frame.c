@@ -33,6 +33,14 @@ size_t frame_type_size(uint32_t type)
     return types[type].size;
 }
 
+union frame_value frame_value(uint32_t type, const void *at)
+{
+    union frame_value value = {0};
+
+    memcpy(&value, at, frame_type_size(type));
+    return value;
+}
+
 int64_t frame_elements(const int64_t *shape, uint32_t rank)
 {
     int64_t n = 1;

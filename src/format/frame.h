@@ -72,6 +72,21 @@ static inline const struct frame_entry *frame_entries(const void *frame)
     return (const struct frame_entry *)(const void *)((const char *)frame + sizeof(struct frame_header));
 }
 
+/* An element, wherever it lies; half precision as its bits. Nothing of BYTES. */
+union frame_value {
+    uint8_t u8;
+    uint16_t u16;
+    uint32_t u32;
+    uint64_t u64;
+    int8_t i8;
+    int16_t i16;
+    int32_t i32;
+    int64_t i64;
+    float f32;
+    double f64;
+};
+union frame_value frame_value(uint32_t type, const void *at);
+
 /* Writing: begin with room for `count` entries, then for each add its data (any number of strbuf_add calls
  * between begin and end of an entry), in order. */
 void frame_begin(struct strbuf *frame, uint32_t count);

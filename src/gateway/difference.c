@@ -1,6 +1,7 @@
 #include <math.h>
 #include <string.h>
 #include "format/frame.h"
+#include "format/safetensors.h"
 #include "gateway/difference.h"
 #include "util/json.h"
 
@@ -78,35 +79,10 @@ void difference_of_text(const char *a, size_t a_length, const char *b, size_t b_
 
 /* -- tensors -- */
 
-/* IEEE 754 half precision. */
-static number read_half(uint16_t bits)
-{
-    int exponent = bits >> 10 & 31, fraction = bits & 1023;
-    number value;
-
-    if (exponent == 31)
-        value = fraction ? NAN : INFINITY;
-    else
-        value = exponent ? ldexpl(1024 + fraction, exponent - 25) : ldexpl(fraction, -24);
-    return bits >> 15 ? -value : value;
-}
-
 static number read_number(uint32_t type, const char *at)
 {
-    union {
-        uint8_t u8;
-        uint16_t u16;
-        uint32_t u32;
-        uint64_t u64;
-        int8_t i8;
-        int16_t i16;
-        int32_t i32;
-        int64_t i64;
-        float f32;
-        double f64;
-    } v;
+    union frame_value v = frame_value(type, at);
 
-    memcpy(&v, at, frame_type_size(type));
     switch (type) {
     case FRAME_BOOL: return v.u8 != 0;
     case FRAME_UINT8: return v.u8;
@@ -117,7 +93,7 @@ static number read_number(uint32_t type, const char *at)
     case FRAME_INT16: return v.i16;
     case FRAME_INT32: return v.i32;
     case FRAME_INT64: return (number)v.i64;
-    case FRAME_FP16: return read_half(v.u16);
+    case FRAME_FP16: return half_to_float(v.u16);
     case FRAME_FP32: return v.f32;
     default: return v.f64;
     }

@@ -158,20 +158,8 @@ int tensor_add_nested(struct strbuf *frame, const struct tensor_spec *spec, cons
 
 static json_t *read_number(uint32_t type, const char *data)
 {
-    union {
-        uint8_t u8;
-        uint16_t u16;
-        uint32_t u32;
-        uint64_t u64;
-        int8_t i8;
-        int16_t i16;
-        int32_t i32;
-        int64_t i64;
-        float f32;
-        double f64;
-    } v;
+    union frame_value v = frame_value(type, data);
 
-    memcpy(&v, data, frame_type_size(type));
     switch (type) {
     case FRAME_BOOL: return json_boolean(v.u8);
     case FRAME_UINT8: return json_integer(v.u8);
