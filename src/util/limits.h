@@ -137,7 +137,7 @@
 #define LIMIT_GATEWAY_LINGER_SECONDS 2 /* for a client to read a refusal before its body ended */
 #define LIMIT_GATEWAY_GRACE_MS       30000 /* milliseconds for requests in flight when the gateway ends */
 #define LIMIT_ORPHAN_MS              10000 /* milliseconds until a gateway or monitor whose directory is gone sees it */
-#define LIMIT_GATEWAY_STEADY_MS      10000 /* milliseconds: who lived so long is started again at once */
+#define LIMIT_GATEWAY_STEADY_MS      1000 /* milliseconds: who lived so long is started again at once */
 #define LIMIT_GATEWAY_RETRY_MS       1000 /* milliseconds: longest pause before that; they double from 50 */
 #define LIMIT_TOKEN_TTL_MS           60000 /* milliseconds that a good token is remembered at most */
 #define LIMIT_TOKEN_NEGATIVE_MS      5000 /* milliseconds that a bad token is refused without asking */
