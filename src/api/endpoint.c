@@ -396,7 +396,7 @@ static int patch_endpoint(struct http_request *request, struct http_response *re
         reply_endpoint(request, response, 200, &tx, project, name, error) < 0 || db_commit(&tx, error) < 0)
         return -1;
     if (daemon->serving)
-        serving_changed(daemon->serving);
+        serving_apply(daemon->serving);
     return 0;
 }
 

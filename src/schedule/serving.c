@@ -679,6 +679,13 @@ void serving_revoke(struct serving *s, const char *sha256)
     json_decref(reply);
 }
 
+void serving_apply(struct serving *s)
+{
+    serving_changed(s);
+    /* The table is sent first, and the gateway does one thing after the other. */
+    json_decref(ask_gateway(s, json_build("{s:s}", "op", "status"), 2000));
+}
+
 /* -- life -- */
 
 #define GATEWAY_USER "slipway-gateway"

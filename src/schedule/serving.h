@@ -53,6 +53,8 @@ const char *serving_url(const struct serving *serving);
 char *serving_problem(struct serving *serving);
 /* Something that it reads has changed and is committed: an endpoint, a route, an alias, a run's end. */
 void serving_changed(struct serving *serving);
+/* The same, and waits until the gateway has it in force; 2 s at most, if it does not answer. */
+void serving_apply(struct serving *serving);
 /* Waits until the deployment is live, failed or superseded, at most timeout_ms. 1: it is over; 0: not yet.
  * *ret_switch_us (microseconds from sending the routes to their being in force) is -1 unless it became live. */
 int serving_wait(struct serving *serving, int64_t deployment, int timeout_ms, int64_t *ret_switch_us);
