@@ -86,11 +86,11 @@ def test_a_request_is_an_event():
         (event,) = logged(g)
         check_event(event)
         assert (event["source"], event["subject"]) == ("/endpoints/echo", "1")
-        assert before.timestamp() - 0.01 <= datetime.fromisoformat(event["time"]).timestamp() <= after.timestamp() + 0.01
+        assert before.timestamp() - 0.1 <= datetime.fromisoformat(event["time"]).timestamp() <= after.timestamp() + 0.1
         data = event["data"]
         assert (data["version"], data["protocol"], data["status"], data["outcome"]) == ("1", "predict", 200, "ok")
         assert 0 <= data["queue_ms"] <= data["latency_ms"] and 0 <= data["run_ms"] <= data["latency_ms"]
-        assert data["latency_ms"] <= (after - before).total_seconds() * 1000 + 1
+        assert data["latency_ms"] <= (after - before).total_seconds() * 1000 + 100  # of two clocks
         assert data["trace_id"] == "0af7651916cd43dd8448eb211c80319c" and data["client"] == "test"
         assert data["request"] == {"content_type": "text/plain", "size": 5, "truncated": False, "text": "grün"}
         assert (data["response"]["text"], data["response"]["size"]) == ("nürg", 5)
