@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <signal.h>
 #include <string.h>
 #include "schedule/orchestrator-private.h"
@@ -499,6 +500,8 @@ static int load_queued(struct orchestrator *o, struct error *error)
         if (enqueue(o, &item, db_text(&rows, 8), error) < 0)
             return -1;
     }
+    db_rows_end(&rows);
+    db_forget_pages(&tx);
     return r;
 }
 
@@ -513,6 +516,7 @@ static void take_queue(void *userdata)
         loop_add_timer(o->loop, QUEUE_RETRY, take_queue, o);
         return;
     }
+    malloc_trim(0); /* megabytes of it were pages of the database, of which nobody needs another look */
     o->has_queue = true;
     orchestrator_place_soon(o);
 }

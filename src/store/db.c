@@ -600,6 +600,11 @@ void db_end(struct db_tx *tx)
         give_reader(connection);
 }
 
+void db_forget_pages(struct db_tx *tx)
+{
+    sqlite3_db_release_memory(tx->connection->handle);
+}
+
 static int wait_until_durable(struct durability *d, uint64_t ticket, struct error *error)
 {
     int failed;

@@ -57,6 +57,8 @@ int db_commit(struct db_tx *tx, struct error *error);
 /* Rolls back unless committed. For scopes. */
 void db_end(struct db_tx *tx);
 #define cleanup_tx CLEANUP(db_end)
+/* Gives back the memory of the pages that were read, after a scan that nobody will repeat. */
+void db_forget_pages(struct db_tx *tx);
 
 /* Undoes what was done since, without ending the transaction. Nested by name. */
 int db_savepoint(struct db_tx *tx, const char *name, struct error *error);
