@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include "cli/client.h"
 #include "cli/dataset.h"
+#include "cli/draft.h"
 #include "cli/progress.h"
 #include "format/export.h"
 #include "http/client.h"
@@ -154,50 +155,6 @@ static void choose_output(struct request *request)
     }
 }
 
-/* A file that gets its name when it is complete. */
-struct draft {
-    int fd;
-    char *path;      /* NULL: standard output, or a device: written as it comes */
-    char *temporary; /* its name until then */
-};
-
-static void draft_release(struct draft *draft)
-{
-    if (draft->temporary)
-        unlink(draft->temporary);
-    if (draft->fd >= 0)
-        close(draft->fd);
-    free(draft->path);
-    free(draft->temporary);
-}
-
-static int draft_begin(struct draft *draft, const char *path, struct error *error)
-{
-    struct stat st;
-
-    if (path && (stat(path, &st) < 0 || S_ISREG(st.st_mode))) {
-        draft->path = xstrdup(path);
-        draft->temporary = xasprintf("%s.partial-%d", path, (int)getpid());
-        draft->fd = open(draft->temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    } else {
-        fflush(stdout);
-        draft->fd = path ? open(path, O_WRONLY | O_CLOEXEC) : fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
-    }
-    if (draft->fd < 0)
-        return error_set_errno(error, errno, "cannot write %s", path ? path : "standard output");
-    return 0;
-}
-
-static int draft_finish(struct draft *draft, struct error *error)
-{
-    if (!draft->path)
-        return 0;
-    if (fsync(draft->fd) < 0 || rename(draft->temporary, draft->path) < 0)
-        return error_set_errno(error, errno, "cannot write %s", draft->path);
-    free(steal_ptr(draft->temporary));
-    return 0;
-}
-
 /* -- writing -- */
 
 static int64_t size_of(const struct request *request, const char *name)
@@ -278,11 +235,11 @@ static int write_converted(struct request *request, int fd, struct error *error)
 static int export_file(struct request *request, struct error *error)
 {
     const json_t *file = json_array_get(json_object_get(request->dataset, "files"), 0);
-    CLEANUP(draft_release) struct draft draft = {.fd = -1};
+    cleanup_draft struct draft draft = DRAFT_INIT;
     bool stored = !request->kind || (strcmp(request->kind->name, "safetensors") == 0 && !request->split);
     const char *name = request->kind ? TENSORS : json_get_string(file, "name", "");
 
-    if (draft_begin(&draft, request->output, error) < 0 ||
+    if (draft_begin(&draft, request->output, 0666, error) < 0 ||
         (stored ? download(request, name, draft.fd, error) : write_converted(request, draft.fd, error)) < 0)
         return -1;
     return draft_finish(&draft, error);

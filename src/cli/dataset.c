@@ -9,6 +9,7 @@
 #include "cli/client.h"
 #include "cli/command.h"
 #include "cli/dataset.h"
+#include "cli/draft.h"
 #include "cli/progress.h"
 #include "format/import.h"
 #include "http/client.h"
@@ -266,7 +267,7 @@ static int dataset_convert(struct invocation *invocation, struct error *error)
     const char *output = option_value(invocation, "output");
     const struct strvec *names = option_values(invocation, "name");
     cleanup_json json_t *schema = NULL;
-    cleanup_close int fd = -1;
+    cleanup_draft struct draft draft = DRAFT_INIT;
     int64_t rows;
 
     if (!output)
@@ -279,14 +280,9 @@ static int dataset_convert(struct invocation *invocation, struct error *error)
         if (add_input(&inputs, file, i < (int)names->count ? names->items[i] : file, error) < 0)
             return -1;
     }
-    fd = open(output, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return error_set_errno(error, errno, "cannot write %s", output);
-    if (convert(invocation, &inputs, fd, &schema, error) < 0) {
-        if (strncmp(output, "/proc/", 6) != 0)
-            unlink(output);
+    if (draft_begin(&draft, output, 0666, error) < 0 || convert(invocation, &inputs, draft.fd, &schema, error) < 0 ||
+        draft_finish(&draft, error) < 0)
         return -1;
-    }
     print_notes(invocation, schema);
     rows = json_get_int(schema, "rows", -1);
     print_done(invocation, schema, "%s: %" PRId64 " rows", output, rows);

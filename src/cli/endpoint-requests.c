@@ -1,8 +1,6 @@
-#include <errno.h>
-#include <fcntl.h>
 #include <string.h>
-#include <unistd.h>
 #include "cli/client.h"
+#include "cli/draft.h"
 #include "cli/endpoint-requests.h"
 #include "http/client.h"
 #include "util/fs.h"
@@ -131,21 +129,21 @@ static int write_pages(struct invocation *invocation, const char *path, int fd, 
     return 0;
 }
 
+/* Not for everybody's eyes: what people asked is in it. */
 static int write_file(struct invocation *invocation, const char *path, const char *file, struct error *error)
 {
     bool is_stdout = strcmp(file, "-") == 0;
-    cleanup_close int fd = is_stdout ? dup(STDOUT_FILENO) : open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    cleanup_draft struct draft draft = DRAFT_INIT;
+    cleanup_json json_t *result = NULL;
     int64_t count;
 
-    if (fd < 0)
-        return error_set_errno(error, errno, "cannot write %s", file);
-    if (write_pages(invocation, path, fd, &count, error) < 0)
+    if (draft_begin(&draft, is_stdout ? NULL : file, 0600, error) < 0 ||
+        write_pages(invocation, path, draft.fd, &count, error) < 0 || draft_finish(&draft, error) < 0)
         return error_wrap(error, "%s", file);
-    if (!is_stdout) {
-        cleanup_json json_t *result = json_build("{s:s, s:I}", "file", file, "requests", (json_int_t)count);
-
-        print_done(invocation, result, "wrote %lld requests to %s", (long long)count, file);
-    }
+    if (is_stdout)
+        return 0;
+    result = json_build("{s:s, s:I}", "file", file, "requests", (json_int_t)count);
+    print_done(invocation, result, "wrote %lld requests to %s", (long long)count, file);
     return 0;
 }
 

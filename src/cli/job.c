@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "cli/client.h"
+#include "cli/draft.h"
 #include "cli/follow.h"
 #include "cli/submit.h"
 #include "http/client.h"
@@ -196,16 +197,12 @@ static int code_get(struct invocation *invocation, struct error *error)
     cleanup_free char *path = job_path(invocation, rest);
     const char *output = option_value(invocation, "output");
     cleanup_free char *usual = xasprintf("%s.zip", invocation->arguments[0]);
-    cleanup_close int fd = -1;
+    cleanup_draft struct draft draft = DRAFT_INIT;
 
     output = output ? output : usual;
-    fd = open(output, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd < 0)
-        return error_set_errno(error, errno, "cannot write %s", output);
-    if (client_download(invocation->client, path, NULL, fd, NULL, error) < 0) {
-        unlink(output);
+    if (draft_begin(&draft, output, 0666, error) < 0 ||
+        client_download(invocation->client, path, NULL, draft.fd, NULL, error) < 0 || draft_finish(&draft, error) < 0)
         return -1;
-    }
     print_done(invocation, NULL, "%s", output);
     return 0;
 }

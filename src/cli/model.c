@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <time.h>
 #include "cli/client.h"
+#include "cli/draft.h"
 #include "cli/command.h"
 #include "cli/error.h"
 #include "cli/package.h"
@@ -624,12 +625,12 @@ static int download(struct invocation *invocation, const struct ref *ref, const 
 {
     cleanup_free char *url = http_path("/api/v1/models/%p/versions/%s/%s", ref->name,
                                        ref->version ? ref->version : "newest", what);
-    cleanup_close int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    cleanup_draft struct draft draft = DRAFT_INIT;
     cleanup_progress struct progress *progress = progress_new(path, PROGRESS_BYTES, 0);
 
-    if (fd < 0)
-        return error_set_errno(error, errno, "%s", path);
-    if (client_download(invocation->client, url, project_query(ref), fd, progress, error) < 0)
+    if (draft_begin(&draft, path, 0666, error) < 0 ||
+        client_download(invocation->client, url, project_query(ref), draft.fd, progress, error) < 0 ||
+        draft_finish(&draft, error) < 0)
         return -1;
     progress_finish(progress);
     return 0;

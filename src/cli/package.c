@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include "cli/client.h"
 #include "cli/command.h"
+#include "cli/draft.h"
 #include "cli/package.h"
 #include "core/package.h"
 #include "format/archive.h"
@@ -203,13 +204,14 @@ static int finish(struct oci_image **image, const json_t *version, const char *o
                                           .user = "65534:65534",
                                           .port = "8480/tcp",
                                           .labels = labels};
-    cleanup_close int fd = open(output, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    cleanup_draft struct draft draft = DRAFT_INIT;
 
     if (json_get_string(version, "weights_digest", NULL))
         json_set_string(labels, "slipway.weights", json_get_string(version, "weights_digest", ""));
-    if (fd < 0)
-        return error_set_errno(error, errno, "%s", output);
-    return oci_finish(steal_ptr(*image), &settings, fd, ret_digest, error);
+    if (draft_begin(&draft, output, 0666, error) < 0 ||
+        oci_finish(steal_ptr(*image), &settings, draft.fd, ret_digest, error) < 0)
+        return -1;
+    return draft_finish(&draft, error);
 }
 
 static int unpack(const char *zip, const char *directory, struct error *error)

@@ -262,7 +262,7 @@ void table_print_object(FILE *out, const struct table_column *columns, const jso
         cleanup_free char *text = table_cell(column, object);
         enum terminal_colour colour;
 
-        if (!text)
+        if (!text || !*text)
             continue;
         colour = colours ? colour_of(column, text) : COLOUR_NONE;
         put_cell(out, column->title, width, false, false, colours ? COLOUR_BOLD : COLOUR_NONE);

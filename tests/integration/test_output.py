@@ -74,3 +74,20 @@ def test_strange_names_reach_the_daemon_as_they_are(cli):
         assert result.returncode in (2, 3), (name, result.returncode, result.stdout, result.stderr)
         assert result.stderr.startswith("slipway: ")
         assert result.stderr.count("\n") <= 2
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("endpoint", "requests", "none"),
+        ("job", "code", "get", "none"),
+        ("dataset", "export", "none"),
+        ("dataset", "convert", "/none.csv"),
+    ],
+    ids=" ".join,
+)
+def test_a_failure_leaves_the_file_that_was_there(cli, tmp_path, command):
+    file = tmp_path / "out"
+    file.write_text("mine")
+    assert cli(*command, "--output", file, check=False).returncode != 0
+    assert file.read_text() == "mine" and list(tmp_path.glob("out*")) == [file]
