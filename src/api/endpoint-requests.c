@@ -78,7 +78,7 @@ static int list_requests(struct http_request *request, struct http_response *res
 
     if (lines < 0 || lines > LIMIT_REQUEST_LOG_LINES)
         return error_set(error, ERROR_INVALID, "query parameter 'lines' must be 1 to %d", LIMIT_REQUEST_LOG_LINES);
-    /* Who goes on reading closes nothing: segments are kept by their number. */
+    /* Who goes on reading closes nothing: an endpoint keeps a number of segments, and pages would make many. */
     is_first = !filter.after || !*filter.after;
     if (check_endpoint(request, &project, error) < 0 ||
         (is_first && daemon->serving && serving_requests(daemon->serving, name, error) < 0) ||

@@ -1,18 +1,14 @@
 #include <string.h>
 #include "core/endpoint-private.h"
 #include "core/request-log.h"
-#include "util/limits.h"
 #include "util/parse.h"
 #include "util/xalloc.h"
 
-#define SEGMENT_MAX (8 * MIB) /* of a blob; a segment is a LIMIT_REQUEST_LOG_SEGMENT and one write at most */
-
-int request_log_add(struct db_tx *tx, const struct request_segment *segment, bool *ret_is_kept, struct error *error)
+int request_log_add(struct db_tx *tx, const struct request_segment *segment, struct error *error)
 {
     char digest[DIGEST_TEXT_SIZE];
     int64_t endpoint;
 
-    *ret_is_kept = false;
     if (db_query_int(tx, &endpoint, error,
                      "SELECT ifnull((SELECT id FROM endpoints WHERE name = ? AND desired = 'serving' "
                      "AND created_at <= ?), 0)",
@@ -33,7 +29,6 @@ int request_log_add(struct db_tx *tx, const struct request_segment *segment, boo
             "WHERE place > ? OR newer >= ?)",
             "iii", endpoint, (int64_t)LIMIT_REQUEST_LOG_KEPT, (int64_t)LIMIT_REQUEST_LOG_KEPT_BYTES) < 0)
         return -1;
-    *ret_is_kept = true;
     return 0;
 }
 
@@ -90,7 +85,7 @@ static int read_lines(struct store *store, const struct digest *digest, struct l
     size_t length, capacity = 0;
     char *line, *end;
 
-    if (vault_read(store->vault, digest, SEGMENT_MAX, &ret->text, &length, &cause) < 0) {
+    if (vault_read(store->vault, digest, REQUEST_SEGMENT_MAX, &ret->text, &length, &cause) < 0) {
         if (cause.code == ERROR_NOT_FOUND)
             return 0;
         error_move(error, &cause);

@@ -9,6 +9,9 @@
 #include <stdint.h>
 #include "store/store.h"
 #include "util/json.h"
+#include "util/limits.h"
+
+#define REQUEST_SEGMENT_MAX (8 * MIB) /* bytes; a segment is a LIMIT_REQUEST_LOG_SEGMENT and one write at most */
 
 struct request_segment {
     const char *endpoint;     /* its name */
@@ -17,10 +20,10 @@ struct request_segment {
     int64_t first_ms, last_ms; /* arrival of the requests of its first and of its last line */
 };
 
-/* Adds the row, and removes those that are too old. Adding a segment again changes nothing. False in *ret_is_kept: no
- * such endpoint is served, or one that is younger than the segment's first line, which then is of another endpoint of
- * the same name. */
-int request_log_add(struct db_tx *tx, const struct request_segment *segment, bool *ret_is_kept, struct error *error);
+/* Adds the row, and removes those that are too old. Adding a segment again changes nothing. Nor does one that nobody
+ * would look for: no such endpoint is served, or one that is younger than the segment's first line, which then is of
+ * another endpoint of the same name. */
+int request_log_add(struct db_tx *tx, const struct request_segment *segment, struct error *error);
 
 struct request_filter {
     const char *version, *outcome; /* NULL: any */

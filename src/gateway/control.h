@@ -27,8 +27,9 @@
  *      "sticky":"X-User",           optional: requests with equal values of this header get the same version, also
  *                                   while its share grows
  *      "rate":{"per_second":50,"burst":100},   optional: requests of one token; beyond: 429 with Retry-After
- *      "log":{"sample":0.01,"body":16384},     optional: the part of the requests that is logged (recorder.h), and how
- * many bytes of each and of its answer "routes":[
+ *      "log":{"sample":0.01,"body":16384},     optional: the part of the requests that is logged, and the bytes that
+ *                                   are kept of each and of its answer (recorder.h)
+ *      "routes":[
  *        {"version":"7","code_weights":"3.5",
  *         "weight":100,             share of the traffic, relative to the sum; 0: only by explicit version
  *         "shadow":false,           optional; true: no traffic by weight, whatever the weight says, but copies of
@@ -68,12 +69,12 @@
  *     ← {"event":"cold_start","endpoint":"digits","version":"7","ms":140,"waited":3}   its first replica is ready
  *
  * Of the log of requests:
- *     ← {"event":"requests"}                                        a segment is closed: requests/<id>.jsonl is to be
- * taken
+ *     ← {"event":"requests"}       a segment is closed: there is a requests/<id>.jsonl to be taken
  *
  * status: "instance" and "started_ms" (wall clock) of the gateway, whose counters begin at 0; per endpoint {"name",
- * "cache":null|{"max","size","answers"},"log":null|{"sample","written":n,"dropped":n},"routes":[{"version","weight","ready":true,"queued":n,"running":n,"requests":n,
- * "errors":n,"outcomes":{…},"latency":{"count","p50_ms","p99_ms"},"queue_time":{…},"cache":{"hits":n,"misses":n},
+ * "cache":null|{"max","size","answers"},"log":null|{"sample","written":n,"dropped":n},"routes":[{"version","weight",
+ * "ready":true,"queued":n,"running":n,"requests":n,"errors":n,"outcomes":{…},
+ * "latency":{"count","p50_ms","p99_ms"},"queue_time":{…},"cache":{"hits":n,"misses":n},
  * "batches":{"count":n,"requests":n},"shadow":null|{…},"replicas":[{"id","state","pid","running":n,"requests":n,
  * "errors":n,"bad_answers":n}]}]}; "auth": the flows {"requests","no_token","bad_token","forbidden","cache_hits",
  * "introspections","introspection_failures","reached_model"}. With "detail":true latency and queue_time have the

@@ -264,7 +264,7 @@ size_t recorder_flush(struct recorder *recorder, struct request_log *log)
     return closed;
 }
 
-void recorder_configure(struct recorder *recorder, struct request_log *log, const json_t *wish)
+void request_log_configure(struct request_log *log, const json_t *wish)
 {
     log->sample = json_get_number(wish, "sample", 0);
     log->body = (size_t)json_get_int(wish, "body", LIMIT_REQUEST_LOG_DEFAULT);

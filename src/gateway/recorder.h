@@ -41,7 +41,7 @@ struct recorder *recorder_open(struct gateway *gateway, const char *directory, u
 struct recorder *recorder_close(struct recorder *recorder);
 
 /* {"sample","body"} of control.h; NULL: nothing is logged. */
-void recorder_configure(struct recorder *recorder, struct request_log *log, const json_t *wish);
+void request_log_configure(struct request_log *log, const json_t *wish);
 /* The endpoint is gone. */
 void recorder_end(struct recorder *recorder, struct request_log *log);
 /* A line, without its end. */

@@ -397,7 +397,7 @@ static void apply_endpoint(struct routes *routes, struct gateway *gateway, const
     endpoint->rate = json_get_number(json_object_get(wish, "rate"), "per_second", 0);
     endpoint->burst = json_get_number(json_object_get(wish, "rate"), "burst", endpoint->rate > 1 ? endpoint->rate : 1);
     apply_cache(endpoint, gateway, (uint64_t)json_get_int(wish, "cache", 0));
-    recorder_configure(gateway->recorder, &endpoint->log, json_object_get(wish, "log"));
+    request_log_configure(&endpoint->log, json_object_get(wish, "log"));
 
     list_for_each(route, &endpoint->routes, link)
         route->removed = true;

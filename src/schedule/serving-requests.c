@@ -22,9 +22,8 @@
 #include "util/strvec.h"
 #include "util/xalloc.h"
 
-#define FILE_MAX (8 * MIB) /* as core/request-log.c reads it */
-#define SUFFIX   ".jsonl"
-#define SOURCE   "/endpoints/"
+#define SUFFIX ".jsonl"
+#define SOURCE "/endpoints/"
 
 static bool is_segment(const char *name)
 {
@@ -67,9 +66,9 @@ static int read_file(int directory, const char *name, char **ret_data, size_t *r
 
     if (fd < 0 || fstat(fd, &st) < 0)
         return errno == ELOOP || errno == ENOENT ? 0 : error_set_errno(error, errno, "cannot open %s", name);
-    if (!S_ISREG(st.st_mode) || st.st_size > (off_t)FILE_MAX)
+    if (!S_ISREG(st.st_mode) || st.st_size > (off_t)REQUEST_SEGMENT_MAX)
         return 0;
-    return fs_read_fd(fd, name, FILE_MAX, ret_data, ret_length, error);
+    return fs_read_fd(fd, name, REQUEST_SEGMENT_MAX, ret_data, ret_length, error);
 }
 
 static bool read_time(const json_t *event, int64_t *ret_ms)
@@ -109,12 +108,11 @@ static int store_segment(struct serving *s, const char *data, size_t length, str
     cleanup_json json_t *first = NULL;
     struct request_segment segment = {0};
     cleanup_tx struct db_tx tx = DB_TX_INIT;
-    bool is_kept;
 
     if (!data || !describe(data, &length, &segment, &first))
         return 0;
     if (vault_put_bytes(s->store->vault, data, length, &segment.digest, error) < 0 ||
-        db_begin_write(s->store->db, &tx, error) < 0 || request_log_add(&tx, &segment, &is_kept, error) < 0)
+        db_begin_write(s->store->db, &tx, error) < 0 || request_log_add(&tx, &segment, error) < 0)
         return -1;
     return db_commit(&tx, error);
 }
@@ -183,8 +181,10 @@ int serving_requests(struct serving *s, const char *endpoint, struct error *erro
     cleanup_error struct error why = ERROR_INIT;
     cleanup_json json_t *reply = NULL;
 
-    /* A gateway that is not there has nothing open; what it closed is there. */
+    /* A gateway that is not there, or does not know the endpoint yet, has nothing open; what it closed is there. */
     if (s->link)
         reply = serving_ask(s, json_build("{s:s, s:s}", "op", "flush-requests", "endpoint", endpoint), &why);
+    if (s->link && !reply && why.code != ERROR_NOT_FOUND)
+        log_warning("the newest logged requests may be missing", "endpoint", endpoint, "error", why.message);
     return take(s, error);
 }

@@ -76,6 +76,15 @@ def everything(cli, tmp_path):
     return events
 
 
+def pages(client, limit):
+    """The events of one page after the other."""
+    after = {}
+    while after is not None:
+        page = client.get("/api/v1/endpoints/echo/requests", query={"limit": limit, **after})
+        yield page["items"]
+        after = {"after": page["next"]} if page["next"] else None
+
+
 def segments(daemon):
     return sorted(p.name for p in (daemon.data / "gateway" / "requests").iterdir())
 
@@ -108,14 +117,7 @@ def test_pages(cli, endpoint, ask, client, tmp_path):
             ask(f"{i}.{k}")
         cli("endpoint", "requests", "echo")  # closes a segment
     want = [f"{i}.{k}" for i in range(4) for k in range(3)]
-    got, after = [], None
-    while True:
-        page = client.get("/api/v1/endpoints/echo/requests", query={"limit": 5, **({"after": after} if after else {})})
-        got += texts(page["items"])
-        after = page["next"]
-        if not after:
-            break
-    assert got == want == texts(everything(cli, tmp_path))
+    assert texts(e for page in pages(client, 5) for e in page) == want == texts(everything(cli, tmp_path))
     assert texts(client.get("/api/v1/endpoints/echo/requests", query={"lines": 5})["items"]) == want[-5:]
     for query in ({"lines": 1001}, {"lines": -1}, {"after": "x"}, {"after": "1.x"}, {"after": "1.2"}, {"after": "1.2.3.4"}):
         assert client.request("GET", "/api/v1/endpoints/echo/requests", query=query).status == 400
@@ -127,15 +129,12 @@ def test_pages_end_with_what_there_was(cli, endpoint, ask, client):
     for i in range(4):
         ask(f"{i}")
     cli("endpoint", "requests", "echo")  # closes a segment
-    got, after = [], None
-    while True:
-        page = client.get("/api/v1/endpoints/echo/requests", query={"limit": 1, **({"after": after} if after else {})})
-        got += texts(page["items"])
-        after = page["next"]
-        if not after:
-            break
-        ask("later")
-        cli("endpoint", "requests", "echo")
+    got = []
+    for page in pages(client, 1):
+        got += texts(page)
+        if len(got) < 4:
+            ask("later")
+            cli("endpoint", "requests", "echo")
     assert got == ["0", "1", "2", "3"]
     assert texts(client.get("/api/v1/endpoints/echo/requests")["items"]) == [*got, *["later"] * 3]
 
